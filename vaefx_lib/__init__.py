@@ -1,0 +1,1 @@
+"""Spectrogram VAEs of audio effects: the helper library behind the notebooks."""

@@ -1,0 +1,179 @@
+"""Every choice of an experiment as frozen dataclasses, the named presets, and the paths.
+
+This is the only module that knows where files live. A preset is a whole experiment: what is rendered, how it is
+turned into spectrograms, which network is trained and how. It goes to JSON and back without loss.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SUBSETS = ("train", "valid", "test", "dummy_train", "dummy_test")
+
+
+@dataclass(frozen=True)
+class Stft:
+    """Short-time Fourier transform of one clip. Lengths are in samples at `sample_rate_hz`."""
+
+    sample_rate_hz: int = 24_000
+    num_frames: int = 129  # frames a clip has: with centred windows, 1 + num_samples / hop_length
+    n_fft: int = 1024  # 43 ms: harmonics of a voice stay apart, syllables do too
+    hop_length: int = 512  # 21 ms: half a window, so that a spectrogram can be turned back into sound
+    win_length: int = 1024
+    power: float = 0.3  # |X| ** power: about the loudness law, brings 90 dB into view
+
+    @property
+    def num_bins(self) -> int:
+        """Frequencies from 0 Hz to half the sample rate."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of one clip."""
+        return (self.num_frames - 1) * self.hop_length
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of one clip."""
+        return self.num_samples / self.sample_rate_hz
+
+
+@dataclass(frozen=True)
+class Render:
+    """Which dry/wet pairs are rendered. Counts are pairs over all effects; effects take turns."""
+
+    corpus: str = "speech"
+    effects: tuple[str, ...] = ("mda:Overdrive", "mda:Delay")
+    n_train: int = 6_000  # training speakers, settings uniform in [0, 1]
+    n_valid: int = 256  # unseen speakers, the sentences everyone speaks: chooses the checkpoint
+    n_test: int = 800  # unseen speakers, their other sentences: every reported number
+    n_dummy_train: int = 3_200  # training speakers, all settings 0.5
+    n_dummy_test: int = 800  # unseen speakers, all settings 0.5
+    peak_dbfs: float = -12.0  # peak level of the dry and of the wet clip
+    max_speed_change: float = 0.15  # training only: tape speed (pitch and tempo together) within +-15 %
+    shard_pairs: int = 64  # pairs in one file
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Vae:
+    """The network. `architecture` names one of `vae.ARCHITECTURES`."""
+
+    architecture: str = "shared"
+    inputs: tuple[str, ...] = ("dry", "wet")  # the channels of a spectrogram pair
+    latent_dim: int = 64
+    channels: tuple[int, ...] = ()  # conv2d only: feature maps after each halving
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the network is trained."""
+
+    beta: float = 1.0  # weight of the KL term; 1 is the ELBO with unit-variance Gaussian bins
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    max_epochs: int = 12
+    max_minutes: float = 0.0  # 0: no limit
+    gradient_clip: float = 1.0  # relative to nothing: the norm of all gradients of the per-bin loss
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A whole experiment under one name."""
+
+    name: str
+    stft: Stft = field(default_factory=Stft)
+    render: Render = field(default_factory=Render)
+    vae: Vae = field(default_factory=Vae)
+    train: Train = field(default_factory=Train)
+
+
+PRESETS = {
+    "report": Preset("report"),
+    "smoke": Preset(
+        "smoke",
+        stft=Stft(num_frames=65),
+        render=Render(n_train=256, n_valid=32, n_test=64, n_dummy_train=96, n_dummy_test=64, shard_pairs=32),
+        vae=Vae(latent_dim=16),
+        train=Train(max_epochs=5, batch_size=32),
+    ),
+    "week5": Preset(
+        "week5",
+        stft=Stft(num_frames=65, n_fft=4096, hop_length=2048, win_length=4096),
+        render=Render(n_train=5_000, n_valid=500),
+        vae=Vae(architecture="conv2d", latent_dim=2048, channels=(8, 16, 32, 32)),
+        train=Train(beta=1e-4, learning_rate=3e-4, batch_size=8, max_epochs=300),
+    ),
+    "paper": Preset(
+        "paper",
+        stft=Stft(num_frames=129, n_fft=4096, hop_length=1024, win_length=2048),
+        render=Render(n_train=5_000, n_valid=500),
+        vae=Vae(architecture="conv2d", inputs=("wet",), latent_dim=128, channels=(8, 16, 32, 32)),
+        train=Train(beta=1e-4, learning_rate=5e-4, batch_size=12, max_epochs=300),
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message names the known ones.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: known are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def to_json(config) -> str:
+    """A config dataclass as JSON text; `from_json` gives it back."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str) -> Preset:
+    """The `Preset` that `to_json` wrote."""
+    raw = json.loads(text)
+    parts = {"stft": Stft, "render": Render, "vae": Vae, "train": Train}
+    made = {}
+    for key, cls in parts.items():
+        made[key] = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw[key].items()})
+    return Preset(name=raw["name"], **made)
+
+
+def project_dir() -> Path:
+    """The folder that holds `runs/` and `figures/`: $VAEFX_HOME, else the nearest folder above here with a
+    `notebooks` folder, else the current folder."""
+    if os.environ.get("VAEFX_HOME"):
+        return Path(os.environ["VAEFX_HOME"])
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "vaefx_lib").is_dir():
+            return folder
+    return here
+
+
+def run_dir(preset_name: str) -> Path:
+    """Where everything that a preset produces goes: `runs/<preset>`."""
+    return project_dir() / "runs" / preset_name
+
+
+def data_dir(preset_name: str, subset: str) -> Path:
+    """Where the pairs of one subset go."""
+    return run_dir(preset_name) / "data" / subset
+
+
+def vae_dir(preset_name: str) -> Path:
+    """Where the trained VAE goes."""
+    return run_dir(preset_name) / "vae"
+
+
+def figures_dir(preset_name: str) -> Path:
+    """Where figures and `metrics.json` go: `figures/` for the report, inside the run folder for the others."""
+    return project_dir() / "figures" if preset_name == "report" else run_dir(preset_name) / "figures"

@@ -1,0 +1,103 @@
+"""Files that are whole or absent: atomic writes, checksums, and arrays kept under a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+
+class DamagedFile(ValueError):
+    """A stored file is missing, cut short or changed: its sha256 is not the one in its manifest."""
+
+
+@contextmanager
+def atomic(path: str | Path):
+    """Give a temporary path beside `path`; rename it into place on success, remove it on any error.
+
+    Examples
+    --------
+    >>> with atomic("a.txt") as temporary:  # doctest: +SKIP
+    ...     temporary.write_text("whole")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    os.chmod(name, 0o644)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    except OSError as error:
+        if error.strerror:
+            raise OSError(error.errno, f"could not write {path}: {error.strerror}") from error
+        raise
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path):
+    """Read a JSON file.
+
+    Raises
+    ------
+    DamagedFile
+        If the file is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DamagedFile(f"{path} cannot be read: {error}") from error
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(*parts) -> str:
+    """SHA-256 over texts, numbers, arrays and the contents of paths: equal parts give an equal fingerprint."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            data = sha256(part).encode()
+        elif isinstance(part, np.ndarray):
+            data = f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
+        else:
+            data = json.dumps(part, sort_keys=True).encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def cached(path: str | Path, key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays stored at `path` if they were stored under `key`, else `compute()`, which is then stored.
+
+    A file that cannot be read, or was stored under another key, is computed again.
+    """
+    path = Path(path)
+    if path.exists():
+        try:
+            with safe_open(path, framework="np") as file:
+                if (file.metadata() or {}).get("key") == key:
+                    return {name: file.get_tensor(name) for name in file.keys()}
+        except Exception as error:  # safetensors raises its own type for a damaged header
+            print(f"{path} is damaged ({error}): computing it again")
+    arrays = compute()
+    with atomic(path) as temporary:
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary, metadata={"key": key})
+    return arrays
