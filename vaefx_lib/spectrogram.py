@@ -19,6 +19,7 @@ from vaefx_lib.audio import AudioError, check
 from vaefx_lib.config import Stft
 
 CHANNELS = ("dry", "wet")
+FRAMES_AT_ONCE = 16  # so few stay in the cache, and need no fresh memory from the system
 
 
 def magnitude(audio, stft: Stft) -> np.ndarray:
@@ -153,7 +154,9 @@ def pairs(
         If a pair does not have the length that `stft` asks for, or is not finite.
     """
     if dataset.sample_rate_hz != stft.sample_rate_hz:
-        raise ValueError(f"the pairs are at {dataset.sample_rate_hz} Hz: the spectrogram needs {stft.sample_rate_hz} Hz")
+        raise ValueError(
+            f"the pairs are at {dataset.sample_rate_hz} Hz: the spectrogram needs {stft.sample_rate_hz} Hz"
+        )
     indices = range(len(dataset)) if indices is None else indices
     out = np.empty((len(indices), len(CHANNELS), stft.num_frames, stft.num_bins), dtype)
 
@@ -251,10 +254,12 @@ def with_phase_of(magnitude, audio, stft: Stft) -> np.ndarray:
 
 def _magnitude(clip: np.ndarray, stft: Stft, out: np.ndarray) -> None:
     """Write the spectrogram of one checked clip, shape (samples,), into `out`, shape (frames, bins)."""
-    padded = np.pad(clip, stft.n_fft // 2)
+    padded, window = np.pad(clip, stft.n_fft // 2), _window(stft)
     frames = np.lib.stride_tricks.sliding_window_view(padded, stft.n_fft)[:: stft.hop_length]  # (frames, n_fft)
-    np.abs(scipy.fft.rfft(frames * _window(stft), overwrite_x=True), out=out)
-    np.power(out, np.float32(stft.power), out=out)
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        part = out[start : start + FRAMES_AT_ONCE]
+        X = scipy.fft.rfft(frames[start : start + FRAMES_AT_ONCE] * window, overwrite_x=True)
+        np.power(np.abs(X, out=part), np.float32(stft.power), out=part)
 
 
 def _window(stft: Stft) -> np.ndarray:
