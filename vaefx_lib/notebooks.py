@@ -1,0 +1,240 @@
+"""Run a lesson notebook from top to bottom, and say truthfully how that went.
+
+The executed copy is `runs/<preset>/notebooks/NAME.ipynb` if, and only if, every cell ran. While it runs it is called
+`NAME.running.ipynb`, and after a failure `NAME.failed.ipynb`, so the name without a suffix can be trusted by `make`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from vaefx_lib import config, store
+
+KINDS = {"str": str, "int": int, "float": float, "bool": bool}  # what a parameter can be annotated with
+TAIL_LINES = 20  # of the failing cell, printed after a failure
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook did not run to its end: a cell raised, its kernel died, or its time was up."""
+
+
+def find(name: str | Path) -> Path:
+    """Path of a notebook given as a path, as ``"01_data_rendering"`` or just as ``"01"``.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or more than one; the message names the known ones.
+    """
+    if Path(name).suffix == ".ipynb":
+        if not Path(name).is_file():
+            raise ValueError(f"there is no notebook {name}")
+        return Path(name).absolute()
+    known = sorted((config.project_dir() / "notebooks").glob("*.ipynb"))
+    found = [path for path in known if path.stem == name or path.stem.split("_")[0] == name]
+    if len(found) != 1:
+        names = ", ".join(path.stem for path in known) or "none"
+        raise ValueError(f"{name!r} names {len(found)} notebooks, not one: known are {names}")
+    return found[0].absolute()
+
+
+def declared_parameters(path: str | Path) -> dict[str, tuple[str, object]]:
+    """Name -> (annotation, default) of the parameters that a notebook declares.
+
+    They stand in the one cell tagged ``parameters``, each as ``name: kind = literal``. A value computed there would
+    stay as it was when a parameter it is computed from is changed, so there are only literals.
+
+    Raises
+    ------
+    ValueError
+        If the notebook cannot be read, or its parameters cell is missing, doubled, or holds anything else.
+    """
+    name = Path(path).name
+    try:
+        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read as a notebook: {error!r}") from error
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{name} has {len(tagged)} cells tagged 'parameters': it must have one")
+    declared = {}
+    for statement in ast.parse("".join(tagged[0]["source"])).body:
+        source = ast.unparse(statement)
+        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value):
+            raise ValueError(f"{name}: {source!r} in the parameters cell must be written as 'name: kind = value'")
+        try:
+            default = ast.literal_eval(statement.value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {source!r} in the parameters cell must be a plain value") from error
+        kind = ast.unparse(statement.annotation)
+        declared[statement.target.id] = (kind, convert(statement.target.id, kind, default))
+    return declared
+
+
+def convert(name: str, kind: str, value):
+    """`value` as the annotated kind; text, as it comes from a command line, is parsed.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is not one of `KINDS`, or the value is not of that kind. An int is taken for a float, nothing else.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"parameter {name} is annotated {kind!r}: known are {', '.join(KINDS)}")
+    parsed = value
+    if isinstance(value, str) and kind != "str":
+        try:
+            parsed = ast.literal_eval(value.strip().capitalize() if kind == "bool" else value.strip())
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(f"parameter {name} must be of type {kind}, got {value!r}") from error
+    if kind == "float" and type(parsed) is int:
+        parsed = float(parsed)
+    if type(parsed) is not KINDS[kind]:
+        raise ValueError(f"parameter {name} must be of type {kind}, got {value!r}")
+    return parsed
+
+
+def run(
+    name: str | Path,
+    *,
+    preset: str = "report",
+    parameters: dict[str, object] | None = None,
+    timeout_s: float = 3600.0,
+) -> Path:
+    """Execute a notebook in a fresh kernel of this very Python; its printed lines go to stderr as they come.
+
+    The previous copy is removed before anything runs: from then on it would no longer tell what the run folder holds.
+
+    Parameters
+    ----------
+    name : str or Path
+        See `find`.
+    preset : str
+        Name of a preset, given to the notebook as its parameter `preset`.
+    parameters : dict, optional
+        Further parameters by name, in place of the notebook's own.
+    timeout_s : float
+        Seconds that the whole notebook may take.
+
+    Returns
+    -------
+    Path
+        The executed copy.
+
+    Raises
+    ------
+    ValueError
+        If the notebook, the preset or a parameter is unknown, or a value is not of its parameter's type.
+    NotebookFailed
+        If it did not run to its end. The last lines of the failing cell have been printed to stderr.
+    """
+    import papermill  # here and not above: it takes a second
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillException
+
+    source = find(name)
+    config.preset(preset)
+    values = _checked(source, preset, parameters or {})
+    folder = (config.run_dir(preset) / "notebooks").absolute()
+    final, running, failed = (folder / f"{source.stem}{end}.ipynb" for end in ("", ".running", ".failed"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for previous in (final, running, failed):
+        previous.unlink(missing_ok=True)
+
+    started = []  # the cells begun so far, the last of which is the one that failed, whatever the reason
+    began = time.monotonic()
+
+    def time_left(cell):
+        started.append(cell)
+        return max(0.1, timeout_s - (time.monotonic() - began))
+
+    try:
+        with _kernel_environment():
+            papermill.execute_notebook(
+                str(source),
+                str(running),
+                values,
+                kernel_name="python3",
+                cwd=str(config.project_dir().absolute()),
+                progress_bar=False,
+                stdout_file=sys.stderr,
+                stderr_file=sys.stderr,
+                start_timeout=120,
+                timeout_func=time_left,
+            )
+    except (PapermillException, RuntimeError, TimeoutError) as error:
+        if isinstance(error, CellTimeoutError):
+            reason = f"the notebook ran longer than {timeout_s:g} s"
+        elif isinstance(error, DeadKernelError):
+            reason = "its kernel died (killed, or out of memory)"
+        else:
+            reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
+        if running.exists():
+            running.replace(failed)
+        print(_tail(started[-1]) if started else "no cell was begun", file=sys.stderr)
+        raise NotebookFailed(
+            f"notebook {source.stem} failed in cell In [{len(started)}] after {time.monotonic() - began:.0f} s: "
+            f"{reason} (see {failed})"
+        ) from error
+    record_timing(preset, source.stem, time.monotonic() - began)
+    running.replace(final)
+    return final
+
+
+def record_timing(preset: str, name: str, seconds: float) -> None:
+    """Store the wall time of a notebook, in seconds, as ``timing.<name>_s`` in the preset's `metrics.json`."""
+    path = config.figures_dir(preset) / "metrics.json"
+    metrics = store.read_json(path) if path.exists() else {}
+    metrics.setdefault("timing", {})[f"{name}_s"] = round(seconds, 1)
+    store.write_json(path, json.loads(json.dumps(metrics, sort_keys=True)))
+
+
+def _checked(source: Path, preset: str, given: dict[str, object]) -> dict[str, object]:
+    """The preset and the given parameters, in the types that the notebook declares for them."""
+    if given.get("preset", preset) != preset:
+        raise ValueError(f"the preset is given twice, as {preset!r} and as parameter {given['preset']!r}")
+    declared = declared_parameters(source)
+    values = {**given, "preset": preset}
+    for name in values:
+        if name not in declared:
+            raise ValueError(f"{source.stem} has no parameter {name!r}: known are {', '.join(declared) or 'none'}")
+    return {name: convert(name, declared[name][0], value) for name, value in values.items()}
+
+
+@contextmanager
+def _kernel_environment():
+    """Environment of a headless kernel: the interpreter is this one, whatever kernels a user has installed."""
+    from ipykernel.kernelspec import write_kernel_spec
+
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="vaefx-kernel-") as folder:
+        kernel = Path(folder) / "kernels" / "python3"
+        write_kernel_spec(str(kernel), extra_arguments=["--log-level=CRITICAL"])  # its failures arrive as exceptions
+        # JUPYTER_PATH is searched before the folders of the user, of the environment and of the system
+        os.environ["JUPYTER_PATH"] = os.pathsep.join([folder, *filter(None, [before.get("JUPYTER_PATH")])])
+        os.environ["VAEFX_HOME"] = str(config.project_dir().absolute())
+        os.environ["VAEFX_HEADLESS"] = "1"  # plain lines for progress bars, no sliders
+        os.environ.pop("MPLBACKEND", None)  # or pictures would not show up in the notebook
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _tail(cell: dict) -> str:
+    """The last lines of a cell and of what it printed or raised."""
+    lines = [f"    {line}" for line in cell["source"].splitlines()[-TAIL_LINES // 2 :]]
+    printed = []
+    for output in cell.get("outputs", []):
+        text = "\n".join(output["traceback"]) if output["output_type"] == "error" else output.get("text", "")
+        printed += re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).splitlines()
+    return "\n".join([*lines, *printed[-TAIL_LINES:]])
