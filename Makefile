@@ -1,0 +1,108 @@
+# `make` prints help. `make figures` and `make test` set everything up on the first call.
+
+PRESET ?= report
+TIMEOUT_S ?= 7200
+LAB_OPTIONS ?=
+NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures
+
+# --- which Python -----------------------------------------------------------------------------------------------------
+# By default the one in .venv, made here with the versions of constraints.txt. `make figures PYTHON=python` uses the
+# active conda or virtual environment as it is, and installs what it lacks. READY is a file that says "all installed".
+ifeq ($(origin PYTHON),command line)
+PY := $(PYTHON)
+READY := $(shell $(PYTHON) -c 'import sys; print(sys.prefix)')/.vaefx-ready
+else
+PY := .venv/bin/python
+READY := .venv/.vaefx-ready
+endif
+VAEFX := $(PY) -m vaefx_lib
+INSTALL = $(PY) -m pip install -c constraints.txt -e '.[test]'
+
+# --- what is made from what -------------------------------------------------------------------------------------------
+# A notebook is run again when it, the library, the speech or the versions change. The library keeps renders and models
+# under a fingerprint of all that they depend on, and leaves the manifest of an unchanged one alone. So a change of a
+# plot runs the notebooks again but renders and trains nothing, and a change of a lesson's prose stops at its manifest.
+RUN := $(if $(VAEFX_HOME),$(VAEFX_HOME)/)runs/$(PRESET)
+BUILT := $(NOTEBOOKS:%=$(RUN)/notebooks/%.ipynb)
+DATA := $(foreach subset,train valid test dummy_train dummy_test,$(RUN)/data/$(subset)/manifest.json)
+VAE := $(RUN)/vae/manifest.json
+LIBRARY := $(filter-out %/__main__.py %/notebooks.py,$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
+	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help figures test lint format lab clean
+
+help: ## print this
+	@echo 'make TARGET [PRESET=report|smoke|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+figures: $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
+	@echo 'figures of the preset $(PRESET) are up to date'
+
+test: $(READY) ## run the tests
+	$(PY) -m pytest
+
+lint: $(READY) ## check style, and that notebooks are committed without outputs
+	$(PY) -m ruff check vaefx_lib tests $(wildcard notebooks/*.ipynb)
+	$(PY) -m ruff format --check vaefx_lib tests
+	$(if $(wildcard notebooks/*.ipynb),$(STRIP) --verify notebooks/*.ipynb)
+
+format: $(READY) ## put the style right, and strip the notebooks
+	$(PY) -m ruff check --fix vaefx_lib tests $(wildcard notebooks/*.ipynb)
+	$(PY) -m ruff format vaefx_lib tests
+	$(if $(wildcard notebooks/*.ipynb),$(STRIP) notebooks/*.ipynb)
+
+lab: $(READY) ## open the notebooks in JupyterLab (this machine only, with a token)
+	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab --ip=127.0.0.1 $(LAB_OPTIONS)
+
+clean: ## remove everything that the preset's runs produced
+	rm -rf '$(RUN)'
+
+STRIP = $(PY) -m nbstripout --extra-keys 'metadata.papermill cell.metadata.papermill metadata.widgets'
+
+$(BUILT): $(RUN)/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) | $(READY)
+	$(VAEFX) notebook $< --preset $(PRESET) --timeout-s $(TIMEOUT_S)
+
+$(RUN)/notebooks/02_vae_training.ipynb: $(DATA)
+$(RUN)/notebooks/03_latent_clustering.ipynb $(RUN)/notebooks/04_interpolation_figures.ipynb: $(DATA) $(VAE)
+
+# A manifest is a by-product of a notebook. The recipe only looks, so make compares its true time with its dependents';
+# if someone has removed it, the notebook is run again.
+$(DATA): $(RUN)/notebooks/01_data_rendering.ipynb
+	@test -f $@ || $(VAEFX) notebook notebooks/01_data_rendering.ipynb --preset $(PRESET) --timeout-s $(TIMEOUT_S)
+	@test -f $@ || { echo '01_data_rendering did not write $@' >&2; exit 1; }
+
+$(VAE): $(RUN)/notebooks/02_vae_training.ipynb
+	@test -f $@ || $(VAEFX) notebook notebooks/02_vae_training.ipynb --preset $(PRESET) --timeout-s $(TIMEOUT_S)
+	@test -f $@ || { echo '02_vae_training did not write $@' >&2; exit 1; }
+
+# --- set-up -----------------------------------------------------------------------------------------------------------
+.venv/.vaefx-ready: pyproject.toml constraints.txt
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'python3 must be version 3.11 or newer' >&2; exit 1; }
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || python3 -m venv .venv
+	$(INSTALL)
+	@touch $@
+
+# Someone's own environment: if it has all that pyproject.toml asks for, it is left as it is but for this project itself.
+ifneq ($(READY),.venv/.vaefx-ready)
+$(READY): pyproject.toml
+	@if $(PY) -c "$$SATISFIED"; then $(PY) -m pip install --no-deps -e .; else $(INSTALL); fi
+	@touch $@
+endif
+
+define SATISFIED
+import importlib.metadata as installed, sys, tomllib
+try:
+    from packaging.requirements import Requirement
+    project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+    for line in project["dependencies"] + project["optional-dependencies"]["test"]:
+        wanted = Requirement(line)
+        if not wanted.specifier.contains(installed.version(wanted.name), prereleases=True):
+            sys.exit(1)
+except ImportError:
+    sys.exit(1)
+endef
+export SATISFIED
