@@ -94,6 +94,20 @@ def test_a_compressed_file_that_was_cut_short_is_refused(tmp_path, suffix, lost)
     assert refusal(audio.load, path).startswith(f"{path} is cut short: ")
 
 
+def test_an_ogg_that_lacks_its_last_page_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, (10 * RATE, 1)), RATE)
+    whole = (tmp_path / "a.ogg").read_bytes()
+    (tmp_path / "a.ogg").write_bytes(whole[: whole.rfind(b"OggS")])
+    assert " is cut short: it ends before " in refusal(audio.load, tmp_path / "a.ogg")
+
+
+def test_a_wav_whose_outer_size_is_wrong_loads_if_its_sound_is_whole(tmp_path):
+    data = bytearray(audio.to_wav_bytes(tone(), RATE))
+    data[4:8] = (len(data) + 500).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert audio.load(tmp_path / "a.wav")[0].shape == (1, RATE)
+
+
 def test_bytes_after_the_sound_are_no_harm(tmp_path):
     """Programs append their own chunks to a wav file."""
     audio.save(tmp_path / "a.wav", tone(), RATE)

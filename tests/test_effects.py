@@ -301,12 +301,13 @@ def test_defaults_are_the_middle_of_every_control(effect):
     assert np.array_equal(effect.render(dry, {name: 0.9}, 24_000), effect.render(dry, expected, 24_000))
 
 
-@given(low=st.floats(-1e3, 1e3), span=st.floats(1e-3, 1e3), setting=unit)
+@given(low=st.floats(-1e3, 1e3), span=st.floats(1, 1e3), setting=unit)
 def test_settings_and_native_values_are_each_others_inverse(low, span, setting):
     param = effects.Param("x", "dB", low, low + span, low)
-    native = param.to_native(setting)
-    assert param.low <= native <= param.high * (1 + 1e-12) + 1e-12
-    assert param.to_setting(min(native, param.high)) == pytest.approx(setting, abs=1e-9)
+    assert (param.to_native(0), param.to_native(1)) == (param.low, param.high)
+    native = min(max(param.to_native(setting), param.low), param.high)
+    assert native == pytest.approx(param.to_native(setting), abs=1e-9)
+    assert param.to_setting(native) == pytest.approx(setting, abs=1e-9)
 
 
 def test_native_values_convert_as_arrays():
@@ -419,18 +420,20 @@ def test_delay_is_1000_times_faster_than_real_time(l_delay):
     [(OVERDRIVE, [0.5, 1, 0.5]), (OVERDRIVE, [1, 0.9, 0]), (DELAY, [0, 0, 0.2, 0.2, 0.5, 0.5]), (DELAY, [0.02] * 6)],
 )
 def test_a_long_silent_tail_is_not_slow(effect, values):
-    """Denormal numbers in a decaying loop would make it some ten times slower."""
+    """Denormal numbers in a decaying loop would make it some times slower, on most processors."""
     tail = np.zeros(480_000, np.float32)
     tail[:500] = 0.5
+    wet = np.abs(effect.render(tail, values, 24_000))
+    assert wet[wet > 0].min() > 1e-32 and not wet[:, -1].any()  # it ends in true zeros, long before denormals
     busy = times_real_time(effect, noise(2, 480_000), values)
-    assert times_real_time(effect, tail, values) > busy / 3
+    assert times_real_time(effect, tail, values) > busy / 2
 
 
-RENDER_TWO = """
+RENDER_ONE = """
 import numpy as np
 from vaefx_lib import effects
 dry = np.random.default_rng(0).uniform(-1, 1, 2000)
-print([effects.load(n).render(dry, {}, 24000).tobytes().hex()[-64:] for n in effects.available()])
+print(effects.load("mda:Delay").render(dry, {}, 24000).tobytes().hex()[-64:])
 """
 
 
@@ -442,14 +445,14 @@ def test_compiled_code_is_shared_by_processes_that_start_at_once_on_a_read_only_
     (package / "effects" / "__pycache__").write_text("a file where the cache folder would be")
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     environment.pop("NUMBA_CACHE_DIR", None)
-    command = [sys.executable, "-B", "-c", RENDER_TWO]
+    command = [sys.executable, "-B", "-c", RENDER_ONE]
     starts = [
         subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
     outputs = {start.communicate(timeout=60)[0] for start in starts}
     assert all(start.returncode == 0 for start in starts) and len(outputs) == 1
     dry = np.random.default_rng(0).uniform(-1, 1, 2000)
-    here = [effects.load(n).render(dry, {}, 24_000).tobytes().hex()[-64:] for n in effects.available()]
+    here = DELAY.render(dry, {}, 24_000).tobytes().hex()[-64:]
     assert outputs == {f"{here}\n"}
     assert list((tmp_path / "cache").rglob("*.nbi"))
 

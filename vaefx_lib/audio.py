@@ -61,7 +61,10 @@ def load(path: str | Path, *, sample_rate_hz: int | None = None) -> tuple[np.nda
                 raise AudioError(f"{path} does not say how many samples it holds")
             audio = np.ascontiguousarray(file.read(dtype="float32", always_2d=True).T)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a suffix of headerless audio, such as .raw
-        reason = getattr(error, "error_string", "").removeprefix("Error : ").rstrip(".") or "its content does not decode to the end"
+        reason = (
+            getattr(error, "error_string", "").removeprefix("Error : ").rstrip(".")
+            or "its content does not decode to the end"
+        )
         raise AudioError(f"{path} is not audio, or is damaged: {reason}") from error
     if frames == 0:
         raise AudioError(f"{path} holds no sound: 0 samples")
@@ -132,7 +135,7 @@ def save(path: str | Path, audio, sample_rate_hz: int) -> None:
 
 def to_wav_bytes(audio, sample_rate_hz: int) -> bytes:
     """A 16-bit wav file in memory, for a player in a notebook; what is beyond [-1, 1] clips."""
-    return _encode(np.clip(check(audio), -1, 1), _rate(sample_rate_hz), "WAV")
+    return _encode(check(audio), _rate(sample_rate_hz), "WAV")
 
 
 def _encode(audio: np.ndarray, rate: int, file_format: str) -> bytes:

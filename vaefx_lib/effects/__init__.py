@@ -1,4 +1,7 @@
-"""Audio effects by name: `effects.load("mda:Delay")`. To add one, write its `Effect` beside `mda.py` and list it here."""
+"""Audio effects by name: `effects.load("mda:Delay")`.
+
+To add one, write its `Effect` in a file beside `mda.py` and list it in `_KNOWN`.
+"""
 
 from vaefx_lib.effects import mda
 from vaefx_lib.effects.effect import Effect, Param

@@ -34,7 +34,7 @@ class Param:
 
     def to_native(self, setting):
         """Native value (in `unit`) of a setting in [0, 1]; a number or an array."""
-        return self.low + (self.high - self.low) * setting
+        return self.low * (1 - setting) + self.high * setting  # exact at both ends
 
     def to_setting(self, native):
         """Setting in [0, 1] of a native value (in `unit`); a number or an array.

@@ -62,7 +62,7 @@ def muffle_coefficient(muffle: float) -> float:
 
 
 def muffle_cutoff_hz(muffle: float, sample_rate_hz: float) -> float:
-    """Where Overdrive's low-pass is 3 dB down, in Hz; `inf` if it is so open that this is nowhere below half the rate."""
+    """Where Overdrive's low-pass is 3 dB down, in Hz; `inf` if it is too open for that to be below half the rate."""
     f = muffle_coefficient(muffle)
     cosine = 1 - f * f / (2 * (1 - f)) if f < 1 else -math.inf
     return math.acos(cosine) / (2 * math.pi) * sample_rate_hz if cosine >= -1 else math.inf
