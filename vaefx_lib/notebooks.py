@@ -122,7 +122,7 @@ def run(
     parameters : dict, optional
         Further parameters by name, in place of the notebook's own.
     timeout_s : float
-        Seconds that the whole notebook may take.
+        Seconds that all cells together may take; the start of the kernel is not counted.
 
     Returns
     -------
@@ -136,25 +136,26 @@ def run(
     NotebookFailed
         If it did not run to its end. The last lines of the failing cell have been printed to stderr.
     """
+    source = find(name)
+    config.preset(preset)
+    values = _checked(source, preset, parameters or {})
+
     import papermill  # here and not above: it takes a second
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillException
 
-    source = find(name)
-    config.preset(preset)
-    values = _checked(source, preset, parameters or {})
     folder = (config.run_dir(preset) / "notebooks").absolute()
     final, running, failed = (folder / f"{source.stem}{end}.ipynb" for end in ("", ".running", ".failed"))
     folder.mkdir(parents=True, exist_ok=True)
     for previous in (final, running, failed):
         previous.unlink(missing_ok=True)
 
-    started = []  # the cells begun so far, the last of which is the one that failed, whatever the reason
     began = time.monotonic()
+    started = []  # (cell, when), the last of which is the one that failed, whatever the reason
 
     def time_left(cell):
-        started.append(cell)
-        return max(0.1, timeout_s - (time.monotonic() - began))
+        started.append((cell, time.monotonic()))
+        return max(0.1, timeout_s - (time.monotonic() - started[0][1]))
 
     try:
         with _kernel_environment():
@@ -179,7 +180,7 @@ def run(
             reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
         if running.exists():
             running.replace(failed)
-        print(_tail(started[-1]) if started else "no cell was begun", file=sys.stderr)
+        print(_tail(started[-1][0]) if started else "no cell was begun", file=sys.stderr)
         raise NotebookFailed(
             f"notebook {source.stem} failed in cell In [{len(started)}] after {time.monotonic() - began:.0f} s: "
             f"{reason} (see {failed})"

@@ -1,0 +1,140 @@
+"""The command line: results on stdout, errors as one line, and no traceback for bad input."""
+
+import json
+import subprocess
+import sys
+import types
+
+import pytest
+from click.testing import CliRunner
+
+import vaefx_lib
+from vaefx_lib import config, effects
+from vaefx_lib.__main__ import main
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
+    return tmp_path
+
+
+def vaefx(*arguments):
+    return CliRunner().invoke(main, arguments)
+
+
+def put_in_place(monkeypatch, name, **functions):
+    """A stand-in for a heavy module that a command imports."""
+    module = types.ModuleType(f"vaefx_lib.{name}")
+    vars(module).update(functions)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(vaefx_lib, name, module, raising=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("render", "--preset", "nope"),
+        ("train", "vae", "--preset", "nope"),
+        ("evaluate", "vae", "--speech", "x", "--preset", "nope"),
+    ],
+)
+def test_an_unknown_preset_is_one_line_and_exit_code_1(home, arguments):
+    result = vaefx(*arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "Error: unknown preset 'nope': known are report, smoke, week5, paper\n"
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (ValueError("speaker x\nis silent"), "Error: speaker x is silent\n"),
+        (OSError(28, "No space left on device", "shard.npy"), "Error: No space left on device: shard.npy\n"),
+        (ValueError(), "Error: ValueError\n"),
+    ],
+)
+def test_an_error_of_the_library_is_one_line_and_exit_code_1(home, monkeypatch, error, line):
+    def render(*args, **kwargs):
+        raise error
+
+    put_in_place(monkeypatch, "rendering", render=render)
+    result = vaefx("render", "--preset", "smoke")
+    assert result.exit_code == 1
+    assert result.stderr == line
+    assert vaefx("--traceback", "render").exception is error
+
+
+def test_a_bug_keeps_its_traceback(home, monkeypatch):
+    def render(*args, **kwargs):
+        raise IndexError("a bug")
+
+    put_in_place(monkeypatch, "rendering", render=render)
+    assert isinstance(vaefx("render").exception, IndexError)
+
+
+def test_render_asks_for_every_subset_of_the_preset_that_has_pairs(home, monkeypatch):
+    asked = []
+
+    class Pairs(list):
+        sample_rate_hz = 24_000
+
+    def render(preset, subset, folder, *, jobs):
+        asked.append((preset, subset, folder, jobs))
+        return Pairs([0, 1])
+
+    put_in_place(monkeypatch, "rendering", render=render)
+    result = vaefx("render", "--preset", "smoke", "--jobs", "2")
+    smoke = config.preset("smoke")
+    assert asked == [(smoke, subset, config.data_dir("smoke", subset), 2) for subset in config.SUBSETS]
+    assert [line.split(" at ")[0] for line in result.stdout.splitlines()] == [f"{s}: 2 pairs" for s in config.SUBSETS]
+
+
+def test_train_uses_the_seed_of_the_preset_unless_another_is_given(home, monkeypatch):
+    seeds = []
+    put_in_place(monkeypatch, "training", train_vae=lambda preset, *, seed: seeds.append((preset.name, seed)))
+    assert vaefx("train", "vae", "--preset", "smoke", "--seed", "7").exit_code == 0
+    assert vaefx("train", "vae").exit_code == 0
+    assert seeds == [("smoke", 7), ("report", config.preset("report").train.seed)]
+
+
+def test_evaluate_prints_json_and_nothing_else_on_stdout(home, monkeypatch):
+    def evaluate_folder(folder, preset):
+        print("embedding ...")
+        return {"probe_accuracy": {"vae": 0.97, "pca": 0.9}, "latent_dim": preset.vae.latent_dim}
+
+    put_in_place(monkeypatch, "latent", evaluate_folder=evaluate_folder)
+    result = vaefx("evaluate", "vae", "--speech", "talk", "--preset", "smoke", "--json")
+    assert json.loads(result.stdout) == {"latent_dim": 16, "probe_accuracy": {"pca": 0.9, "vae": 0.97}}
+    assert "embedding" in result.stderr
+    plain = vaefx("evaluate", "vae", "--speech", "talk", "--preset", "smoke")
+    assert plain.stdout.splitlines() == ["latent_dim 16", "probe_accuracy.pca 0.9", "probe_accuracy.vae 0.97"]
+
+
+def test_effects_are_listed_with_the_parameters_that_they_have():
+    table = json.loads(vaefx("effects", "--json").stdout)
+    assert list(table) == effects.available()
+    for name, params in table.items():
+        assert [param["name"] for param in params] == list(effects.load(name).param_names)
+    plain = vaefx("effects").stdout
+    assert all(name in plain for name in table)
+
+
+def test_the_module_is_the_command_and_help_loads_nothing_heavy():
+    code = (
+        "import runpy, sys; sys.argv = ['vaefx', '--help']\n"
+        "try: runpy.run_module('vaefx_lib', run_name='__main__')\n"
+        "finally: print(sorted({'torch', 'librosa', 'numba', 'papermill', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "Usage: vaefx" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_unknown_notebook_ends_a_real_process_with_one_line_and_exit_code_1(home):
+    command = [sys.executable, "-m", "vaefx_lib", "notebook", "99_none", "--preset", "smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "Error: '99_none' names 0 notebooks, not one: known are none\n"

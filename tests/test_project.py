@@ -1,0 +1,363 @@
+"""The house rules: what may import what, what is declared where, and what `make` does when something changes."""
+
+import ast
+import graphlib
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_notebook, new_output, writes
+
+from vaefx_lib import notebooks
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "vaefx_lib"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# lowest floor first: a module imports from its own floor or a lower one, and never in a circle
+FLOORS = [
+    ["config", "store", "audio"],
+    ["effects", "corpora"],
+    ["rendering", "spectrogram"],
+    ["vae", "training", "blackbox"],
+    ["latent", "controller", "metrics"],
+    ["matching"],
+    ["plots", "figures", "widgets"],
+    ["notebooks", "__main__"],
+]
+IMPORT_NAMES = {"sklearn": "scikit-learn", "umap": "umap-learn", "yaml": "pyyaml"}
+CONDA_NAMES = {
+    "pytorch": "torch",
+    "pysoundfile": "soundfile",
+    "soxr-python": "soxr",
+    "matplotlib-base": "matplotlib",
+    "seaborn-base": "seaborn",
+}
+
+
+def imports(path, *, at_import_only=False):
+    """Dotted names that a source file imports, those inside functions too unless they are left out."""
+    found = set()
+    waiting = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif not (at_import_only and isinstance(node, ast.FunctionDef)):
+            waiting += ast.iter_child_nodes(node)
+    return found
+
+
+def modules():
+    """Module name -> its source files; `effects` is one module."""
+    found = {}
+    for path in sorted([*LIBRARY.glob("*.py"), *LIBRARY.glob("effects/*.py")]):
+        name = "effects" if path.parent.name == "effects" else path.stem
+        if name != "__init__":
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def graph(**options):
+    """Module name -> names of the modules that it imports."""
+    known = modules()
+    return {
+        name: {
+            dotted.split(".")[1]
+            for path in paths
+            for dotted in imports(path, **options)
+            if dotted.startswith("vaefx_lib.") and dotted.split(".")[1] in known.keys() - {name}
+        }
+        for name, paths in known.items()
+    }
+
+
+def distributions(requirements):
+    """Distribution name -> version range, from lines such as ``torch>=2.6``."""
+    return dict(re.fullmatch(r"([\w-]+) ?(\S*)", line).groups() for line in requirements)
+
+
+DEPENDENCIES = distributions(PROJECT["project"]["dependencies"])
+TEST_DEPENDENCIES = distributions(PROJECT["project"]["optional-dependencies"]["test"])
+
+
+def test_imports_lead_down_the_floors_and_never_in_a_circle():
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    edges = graph()
+    assert edges["notebooks"] >= {"config", "store"}  # the graph sees something
+    assert edges.keys() <= floor.keys(), "put the new module on one of FLOORS"
+    upwards = [f"{name} -> {other}" for name, used in edges.items() for other in used if floor[other] > floor[name]]
+    assert upwards == []
+    list(graphlib.TopologicalSorter(edges).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("name", ["vae", "training"])
+def test_models_train_on_a_machine_without_audio_libraries(name):
+    edges = graph(at_import_only=True)
+    if name not in edges:
+        pytest.skip(f"there is no {name}.py")
+    reached, waiting = set(), [name]
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        waiting += edges[module] - reached
+    used = {dotted.split(".")[0] for path in modules()[name] for dotted in imports(path)}
+    loaded = {d.split(".")[0] for m in reached for path in modules()[m] for d in imports(path, at_import_only=True)}
+    assert "torch" in loaded
+    assert not (used | loaded) & {"librosa", "pedalboard"}
+
+
+def test_everything_imported_is_declared():
+    own = {"vaefx_lib", *sys.stdlib_module_names}
+    for folder, declared in ((LIBRARY, DEPENDENCIES), (ROOT / "tests", DEPENDENCIES | TEST_DEPENDENCIES)):
+        for path in sorted([*folder.glob("*.py"), *folder.glob("effects/*.py")]):
+            used = {dotted.split(".")[0] for dotted in imports(path)} - own
+            missing = {IMPORT_NAMES.get(name, name) for name in used} - declared.keys()
+            assert not missing, f"{path.name} imports {missing}"
+
+
+def test_every_declared_package_is_pinned_to_a_version_in_its_range():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert (DEPENDENCIES | TEST_DEPENDENCIES).keys() <= pins.keys()
+    assert pins["torch"].count(".") == 2
+    for name, wanted in (DEPENDENCIES | TEST_DEPENDENCIES).items():
+        numbers = [tuple(map(int, text.split("."))) for text in re.findall(r">=([\d.]+)", wanted)]
+        assert tuple(map(int, pins[name].split("."))) >= numbers[0], name
+
+
+def test_conda_and_pip_users_get_the_same_packages():
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (from_pip,) = (entry["pip"] for entry in listed if isinstance(entry, dict))
+    assert from_pip.pop() == "-e ."
+    conda = distributions(line for line in listed if isinstance(line, str))
+    assert conda.pop("python").startswith(PROJECT["project"]["requires-python"])
+    conda.pop("pip")
+    together = {CONDA_NAMES.get(name, name): wanted for name, wanted in conda.items()} | distributions(from_pip)
+    assert together == DEPENDENCIES | TEST_DEPENDENCIES
+
+
+def tracked():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_tracked_text_names_a_path_of_some_machine():
+    for path in tracked():
+        data = path.read_bytes()
+        if b"\0" not in data[:8000]:
+            found = re.search(r"(?<![\w.$}])/(?:home|root|Users|work|opt|mnt|tmp)/\w|\b[C-Z]:\\\\\w", data.decode())
+            assert not found, f"{path.name} has {found.group()!r}"
+
+
+def test_an_installed_package_has_every_file_of_the_library():
+    packed = set()
+    for package in PROJECT["tool"]["setuptools"]["packages"]:
+        packed |= set((ROOT / package.replace(".", "/")).glob("*.py"))
+    for pattern in PROJECT["tool"]["setuptools"]["package-data"]["vaefx_lib"]:
+        packed |= set(LIBRARY.glob(pattern))
+    left_out = {path for path in tracked() if path.is_relative_to(LIBRARY)} - packed
+    assert left_out == set()
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_declares_its_parameters_and_its_kernel(path):
+    declared = notebooks.declared_parameters(path)
+    assert declared["preset"] == ("str", "report")
+    assert declared["seed"] == ("int", 0)
+    assert len(declared) <= 5
+    lesson = json.loads(path.read_text())
+    assert lesson["metadata"]["kernelspec"]["name"] == "python3"
+    (cell,) = [c for c in lesson["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    assert all("#" in line for line in "".join(cell["source"]).strip().splitlines()), "a comment for each parameter"
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_goes_in_short_steps_and_leaves_the_logic_to_the_library(path):
+    cells = ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    lines = [len(cell.splitlines()) for cell in cells]
+    assert 15 <= len(cells) <= 40
+    assert statistics.median(lines) <= 4
+    assert max(lines) <= 25
+    for cell in cells:
+        assert not re.search(r"import \*|sys\.path|^\s*[!%]\s*pip", cell, re.MULTILINE), cell
+
+
+# --- make -------------------------------------------------------------------------------------------------------------
+ALL = ["01_data_rendering", "02_vae_training", "03_latent_clustering", "04_interpolation_figures"]
+
+# Takes the place of `python -m vaefx_lib`: it notes which notebook is run and keeps what has not changed, as the
+# library does. The renders depend on rendering.py alone, the model on the renders and vae.py.
+STAND_IN = """
+set -e
+name=$(basename "$2" .ipynb); run=runs/$4
+mkdir -p $run/notebooks $run/vae
+echo $name >> ran.txt
+rm -f $run/notebooks/$name.ipynb
+test ! -e broken
+keep() { mkdir -p $(dirname $2); cmp -s $1 $2 || cp $1 $2; }
+case $name in
+01*) for s in train valid test dummy_train dummy_test; do keep vaefx_lib/rendering.py $run/data/$s/manifest.json; done;;
+02*) cat $run/data/train/manifest.json vaefx_lib/vae.py > new; keep new $run/vae/manifest.json;;
+esac
+echo done > $run/notebooks/$name.ipynb
+"""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A small copy of the project's files, after a first `make figures` a while ago."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    names = [f"notebooks/{name}.ipynb" for name in ALL] + ["constraints.txt", "pyproject.toml", "ready"]
+    names += [f"vaefx_lib/{n}.py" for n in ("config", "rendering", "vae", "plots", "notebooks", "__main__")]
+    names += ["vaefx_lib/effects/mda.py", "vaefx_lib/speech/metadata.csv"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{name}\n")
+    (tmp_path / "stand_in.sh").write_text(STAND_IN)
+    assert figures(tmp_path) == ALL
+    past = time.time() - 1000
+    for path in sorted(tmp_path.rglob("*"), key=lambda path: path.stat().st_mtime_ns):
+        past += 0.01  # the order is kept
+        os.utime(path, (past, past))
+    return tmp_path
+
+
+def make(folder, *arguments):
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PRESET", "VAEFX_HOME", "PYTHON", "TIMEOUT_S")
+    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    command = ["make", "READY=ready", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def figures(folder, *, preset="report", succeeds=True):
+    """Names of the notebooks that `make figures` ran."""
+    log = folder / "ran.txt"
+    log.write_text("")
+    done = make(folder, "figures", "VAEFX=sh stand_in.sh", f"PRESET={preset}")
+    assert (done.returncode == 0) == succeeds, done.stdout + done.stderr
+    return log.read_text().split()
+
+
+def edit(path):
+    path.write_text(path.read_text() + "edited\n")
+
+
+def test_a_second_make_figures_runs_nothing(tree):
+    assert figures(tree) == []
+
+
+@pytest.mark.parametrize(
+    "changed, run",
+    [
+        ("vaefx_lib/plots.py", ALL),
+        ("vaefx_lib/speech/metadata.csv", ALL),
+        ("constraints.txt", ALL),
+        ("vaefx_lib/effects/mda.py", ALL),
+        ("vaefx_lib/notebooks.py", []),
+        ("vaefx_lib/__main__.py", []),
+        ("notebooks/01_data_rendering.ipynb", ALL[:1]),  # the renders stayed the same
+        ("notebooks/02_vae_training.ipynb", ALL[1:2]),  # the model stayed the same
+        ("notebooks/03_latent_clustering.ipynb", ALL[2:3]),
+        ("notebooks/04_interpolation_figures.ipynb", ALL[3:]),
+    ],
+)
+def test_an_edit_runs_the_notebooks_that_depend_on_it_once(tree, changed, run):
+    edit(tree / changed)
+    assert figures(tree) == run
+    assert figures(tree) == []
+
+
+def test_a_plot_edit_leaves_renders_and_model_alone(tree):
+    manifests = [*tree.glob("runs/report/data/*/manifest.json"), tree / "runs/report/vae/manifest.json"]
+    assert len(manifests) == 6
+    before = [path.stat().st_mtime_ns for path in manifests]
+    edit(tree / "vaefx_lib/plots.py")
+    figures(tree)
+    assert [path.stat().st_mtime_ns for path in manifests] == before
+
+
+def test_another_model_reaches_the_figures(tree):
+    (tree / "runs/report/vae/manifest.json").write_text("trained again by hand")
+    assert figures(tree) == ALL[2:]
+
+
+def test_other_renders_reach_the_model_and_the_figures(tree):
+    for path in tree.glob("runs/report/data/*/manifest.json"):
+        path.write_text("rendered again by hand")
+    assert figures(tree) == ALL[1:]
+
+
+@pytest.mark.parametrize("lost, again", [("data/valid", ALL[0]), ("vae", ALL[1])])
+def test_a_lost_result_is_made_again_by_its_notebook(tree, lost, again):
+    (tree / "runs/report" / lost / "manifest.json").unlink()
+    assert again in figures(tree)
+    assert figures(tree) == []
+
+
+def test_a_failing_notebook_fails_make_and_is_run_again(tree):
+    edit(tree / "notebooks/02_vae_training.ipynb")
+    (tree / "broken").touch()
+    assert figures(tree, succeeds=False) == ALL[1:2]
+    assert figures(tree, succeeds=False) == ALL[1:2]
+    (tree / "broken").unlink()
+    assert figures(tree) == ALL[1:2]
+
+
+def test_presets_live_side_by_side(tree):
+    assert figures(tree, preset="smoke") == ALL
+    assert figures(tree, preset="report") == []
+    assert figures(tree, preset="smoke") == []
+
+
+def test_make_alone_lists_every_target():
+    listed = make(ROOT).stdout
+    phony = re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1)
+    assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == phony.split()
+
+
+def lint(folder):
+    return make(folder, "lint", f"PY={sys.executable}").returncode
+
+
+def test_lint_refuses_what_it_should(tmp_path):
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("ready", "vaefx_lib/speech/metadata.csv", "vaefx_lib/a.py", "tests/test_a.py", "notebooks/01.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    source, lesson = tmp_path / "vaefx_lib" / "a.py", tmp_path / "notebooks" / "01.ipynb"
+    clean = '"""A module."""\n'
+    source.write_text(clean)
+    (tmp_path / "tests" / "test_a.py").write_text("")
+    (tmp_path / "ready").touch()
+    assert lint(tmp_path) == 0  # without any notebook
+
+    kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernelspec}
+    stripped = writes(new_notebook(cells=[new_code_cell("1 + 1", id="0")], metadata=metadata)) + "\n"
+    lesson.write_text(stripped)
+    assert lint(tmp_path) == 0  # a kernelspec is not taken for output
+
+    printed = new_code_cell("1 + 1", id="0", outputs=[new_output("stream", name="stdout", text="2")])
+    lesson.write_text(writes(new_notebook(cells=[printed], metadata=metadata)) + "\n")
+    assert lint(tmp_path) != 0
+    lesson.write_text(stripped)
+
+    for bad in ("import os\n", "x = {  'a':1 }\n", "def undocumented():\n    return 1\n"):
+        source.write_text(clean + "\n" + bad)
+        assert lint(tmp_path) != 0, bad
