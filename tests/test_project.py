@@ -28,7 +28,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [
     ["config", "store", "audio"],
     ["effects", "corpora"],
-    ["rendering", "spectrogram"],
+    ["shards", "rendering", "spectrogram"],
     ["vae", "training", "blackbox"],
     ["latent", "controller", "metrics"],
     ["matching"],

@@ -180,10 +180,12 @@ def run(
             reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
         if running.exists():
             running.replace(failed)
-        print(_tail(started[-1][0]) if started else "no cell was begun", file=sys.stderr)
+        if started:
+            print(_tail(started[-1][0]), file=sys.stderr)
+        where = f"in cell In [{len(started)}]" if started else "before its first cell"
+        seconds = time.monotonic() - began
         raise NotebookFailed(
-            f"notebook {source.stem} failed in cell In [{len(started)}] after {time.monotonic() - began:.0f} s: "
-            f"{reason} (see {failed})"
+            f"notebook {source.stem} failed {where} after {seconds:.0f} s: {reason} (see {failed})"
         ) from error
     record_timing(preset, source.stem, time.monotonic() - began)
     running.replace(final)
