@@ -20,10 +20,10 @@ class Stft:
     """Short-time Fourier transform of one clip. Lengths are in samples at `sample_rate_hz`."""
 
     sample_rate_hz: int = 24_000
-    num_frames: int = 129  # frames a clip has: with centred windows, 1 + num_samples / hop_length
-    n_fft: int = 1024  # 43 ms: harmonics of a voice stay apart, syllables do too
-    hop_length: int = 512  # 21 ms: half a window, so that a spectrogram can be turned back into sound
-    win_length: int = 1024
+    num_frames: int = 65  # frames a clip has: with centred windows, 1 + num_samples / hop_length
+    n_fft: int = 2048  # 85 ms: the harmonics of a voice stay apart
+    hop_length: int = 1024  # 43 ms: half a window, so that a spectrogram can be turned back into sound
+    win_length: int = 2048
     power: float = 0.3  # |X| ** power: about the loudness law, brings 90 dB into view
 
     @property
@@ -63,9 +63,11 @@ class Render:
 class Vae:
     """The network. `architecture` names one of `vae.ARCHITECTURES`."""
 
-    architecture: str = "shared"
+    architecture: str = "factorised"
     inputs: tuple[str, ...] = ("dry", "wet")  # the channels of a spectrogram pair
-    latent_dim: int = 64
+    latent_dim: int = 128
+    effect_dim: int = 16  # factorised only: how many of them describe the effect; the others describe the dry sound
+    width: int = 256  # factorised only: features of a frame
     channels: tuple[int, ...] = ()  # conv2d only: feature maps after each halving
 
 
@@ -73,12 +75,11 @@ class Vae:
 class Train:
     """How the network is trained."""
 
-    beta: float = 1.0  # weight of the KL term; 1 is the ELBO with unit-variance Gaussian bins
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-    max_epochs: int = 12
-    max_minutes: float = 0.0  # 0: no limit
-    gradient_clip: float = 1.0  # relative to nothing: the norm of all gradients of the per-bin loss
+    beta: float = 1.0  # weight of the KL term, in the units of the ELBO: both terms are sums over one clip
+    learning_rate: float = 1e-3  # the highest; it rises over the first tenth of all steps and falls to zero by the last
+    batch_size: int = 32
+    max_epochs: int = 6
+    gradient_clip: float = 1.0  # largest norm of the gradient of the loss per input value
     seed: int = 0
 
 
@@ -97,10 +98,10 @@ PRESETS = {
     "report": Preset("report"),
     "smoke": Preset(
         "smoke",
-        stft=Stft(num_frames=65),
+        stft=Stft(num_frames=65, n_fft=1024, hop_length=512, win_length=1024),
         render=Render(n_train=256, n_valid=32, n_test=64, n_dummy_train=96, n_dummy_test=64, shard_pairs=32),
-        vae=Vae(latent_dim=16),
-        train=Train(max_epochs=5, batch_size=32),
+        vae=Vae(latent_dim=32, effect_dim=8, width=64),
+        train=Train(max_epochs=5, batch_size=16),
     ),
     "week5": Preset(
         "week5",

@@ -1,0 +1,124 @@
+"""What a model has to beat: principal components of the same spectrograms, and plain statistics without a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from vaefx_lib import store
+
+CLIPS_AT_ONCE = 128  # converted to float32 at a time: the whole training set would not fit
+
+
+@dataclass(frozen=True, eq=False)
+class Pca:
+    """Principal components of standardised spectrograms, all channels together.
+
+    Attributes
+    ----------
+    mean : array, float32, shape (size,)
+        size = channels * frames * bins.
+    components : array, float32, shape (n_components, size)
+        Orthonormal rows, the largest variance first.
+    shape : tuple of int
+        (channels, frames, bins).
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    shape: tuple[int, ...]
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Scores of spectrograms (n, channels, frames, bins), shape (n, n_components)."""
+        return np.concatenate([(block - self.mean) @ self.components.T for _, block in _blocks(x)])
+
+    def inverse_transform(self, z: np.ndarray) -> np.ndarray:
+        """Spectrograms (n, channels, frames, bins) of scores (n, n_components)."""
+        return (z @ self.components + self.mean).reshape(-1, *self.shape)
+
+
+def fit_pca(x: np.ndarray, n_components: int, *, seed: int = 0) -> Pca:
+    """Principal components of spectrograms, without a float32 copy of them all.
+
+    Source: Halko, Martinsson and Tropp, Finding Structure with Randomness (2011), by scikit-learn.
+
+    Parameters
+    ----------
+    x : array, float16 or float32, shape (n, channels, frames, bins)
+        Standardised.
+    n_components : int
+        At most n.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If there are fewer spectrograms than components.
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    if not 1 <= n_components <= len(x):
+        raise ValueError(f"n_components is {n_components} with {len(x)} spectrograms: it must be from 1 to {len(x)}")
+    size = int(np.prod(x.shape[1:]))
+    mean = sum(block.sum(axis=0, dtype=np.float64) for _, block in _blocks(x)) / len(x)
+    mean = mean.astype(np.float32)
+
+    def times(v):  # (x - mean) @ v
+        v = v.astype(np.float32, copy=False).reshape(size, -1)
+        return np.concatenate([block @ v for _, block in _blocks(x)]) - mean @ v
+
+    def transposed_times(v):  # (x - mean).T @ v
+        v = v.astype(np.float32, copy=False).reshape(len(x), -1)
+        product = np.zeros((size, v.shape[1]), np.float32)
+        for rows, block in _blocks(x):
+            product += block.T @ v[rows]
+        return product - np.outer(mean, v.sum(axis=0))
+
+    matrix = LinearOperator(
+        (len(x), size), times, transposed_times, matmat=times, rmatmat=transposed_times, dtype=np.float32
+    )
+    _, _, components = randomized_svd(
+        matrix, n_components, n_oversamples=10, n_iter=2, power_iteration_normalizer="QR", random_state=seed
+    )
+    return Pca(mean, components.astype(np.float32), x.shape[1:])
+
+
+def cached_pca(path: Path, key: str, spectrograms, n_components: int) -> Pca:
+    """The PCA stored at `path` under `key`, else that of `spectrograms()`, which is then stored."""
+
+    def compute():
+        pca = fit_pca(spectrograms(), n_components)
+        return {"mean": pca.mean, "components": pca.components, "shape": np.array(pca.shape)}
+
+    stored = store.cached(path, store.fingerprint(key, n_components, Path(__file__)), compute)
+    return Pca(stored["mean"], stored["components"], tuple(int(n) for n in stored["shape"]))
+
+
+def change_statistics(x: np.ndarray, *, bands: int = 64) -> np.ndarray:
+    """Mean and deviation over time of wet minus dry in `bands` bands of equal width: no model at all.
+
+    Parameters
+    ----------
+    x : array, shape (n, 2, frames, bins)
+        Standardised.
+
+    Returns
+    -------
+    array, float32, shape (n, 2 * bands)
+    """
+    out = []
+    for pair in x:
+        change = pair[1].astype(np.float32) - pair[0].astype(np.float32)
+        edges = np.linspace(0, change.shape[1], bands + 1).astype(int)[:-1]
+        banded = np.add.reduceat(change, edges, axis=1) / np.diff(np.append(edges, change.shape[1]))
+        out.append(np.concatenate([banded.mean(axis=0), banded.std(axis=0)]))
+    return np.stack(out)
+
+
+def _blocks(x: np.ndarray):
+    for start in range(0, len(x), CLIPS_AT_ONCE):
+        rows = slice(start, start + CLIPS_AT_ONCE)
+        yield rows, x[rows].astype(np.float32).reshape(len(x[rows]), -1)

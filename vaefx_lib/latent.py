@@ -1,0 +1,169 @@
+"""Using a trained VAE: embeddings (mu, never a sample), decoding, interpolation, and maps to draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaefx_lib import baselines, shards, spectrogram, store, training
+
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """A subset of pairs as seen by the VAE and by PCA.
+
+    Attributes
+    ----------
+    vae, pca : array, float32, shape (n, latent_dim)
+        mu, and the PCA scores.
+    no_model : array, float32, shape (n, features)
+        `baselines.change_statistics`.
+    vae_mse, pca_mse : array, float32, shape (n, channels)
+        Reconstruction error of each channel of each pair, in variances of the training set.
+    effects, speakers : array of str, shape (n,)
+    settings : list of array
+        In [0, 1], in the order of each effect's parameters.
+    """
+
+    vae: np.ndarray
+    pca: np.ndarray
+    no_model: np.ndarray
+    vae_mse: np.ndarray
+    pca_mse: np.ndarray
+    effects: np.ndarray
+    speakers: np.ndarray
+    settings: list[np.ndarray]
+
+
+def embed(run: training.Run, x: np.ndarray) -> np.ndarray:
+    """Mean of the posterior of each pair.
+
+    Parameters
+    ----------
+    run : Run
+    x : array, shape (n, channels, frames, bins)
+        Standardised with `run.statistics`; the channels of `run.preset.vae.inputs`.
+
+    Returns
+    -------
+    array, float32, shape (n, latent_dim)
+    """
+    with torch.inference_mode():
+        parts = [run.model.encode(torch.from_numpy(x[i : i + BATCH]).float())[0] for i in range(0, len(x), BATCH)]
+    return torch.cat(parts).numpy()
+
+
+def decode(run: training.Run, z: np.ndarray) -> np.ndarray:
+    """Standardised spectrogram pairs of latent vectors: (n, latent_dim) -> (n, channels, frames, bins)."""
+    z = torch.from_numpy(np.asarray(z, np.float32))
+    with torch.inference_mode():
+        return torch.cat([run.model.decode(z[i : i + BATCH]) for i in range(0, len(z), BATCH)]).numpy()
+
+
+def interpolate(z_1: np.ndarray, z_2: np.ndarray, steps: int) -> np.ndarray:
+    """Points on the straight line from `z_1` to `z_2`, both ends included, shape (steps, latent_dim)."""
+    alpha = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+    return (1 - alpha) * z_1 + alpha * z_2
+
+
+def training_pca(run: training.Run) -> baselines.Pca:
+    """PCA with as many components as the VAE has dimensions, of the same training pairs; stored with the run."""
+    data = shards.load(run.folder.parent / "data" / "train")
+    return baselines.cached_pca(
+        run.folder / "pca.safetensors",
+        store.fingerprint(data.fingerprint, run.statistics.to_dict(), list(run.preset.vae.inputs)),
+        lambda: training.inputs(run.preset, training.training_spectrograms(data, run.preset.stft)[0]),
+        run.preset.vae.latent_dim,
+    )
+
+
+def embed_dataset(
+    run: training.Run, pca: baselines.Pca, dataset: shards.Dataset, path: str | Path | None = None
+) -> Embedded:
+    """Embeddings, baselines and errors of all pairs of a data set, a few hundred at a time.
+
+    Parameters
+    ----------
+    run : Run
+    pca : Pca
+    dataset : Dataset
+    path : path, optional
+        Keep the result here, and take it from here if nothing that it depends on has changed.
+
+    Returns
+    -------
+    Embedded
+    """
+
+    def compute() -> dict[str, np.ndarray]:
+        parts = []
+        for start in range(0, len(dataset), 256):
+            indices = range(start, min(start + 256, len(dataset)))
+            pair = spectrogram.pairs(dataset, run.preset.stft, indices=indices, statistics=run.statistics)
+            x = training.inputs(run.preset, pair)
+            mu, scores = embed(run, x), pca.transform(x)
+            parts.append(
+                {
+                    "vae": mu,
+                    "pca": scores,
+                    "no_model": baselines.change_statistics(pair),
+                    "vae_mse": mse(x, decode(run, mu)),
+                    "pca_mse": mse(x, pca.inverse_transform(scores)),
+                }
+            )
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    sources = [Path(module.__file__) for module in (baselines, spectrogram)]
+    key = store.fingerprint(run.fingerprint, dataset.fingerprint, *sources, Path(__file__))
+    arrays = store.cached(path, key, compute) if path else compute()
+    return Embedded(effects=dataset.effect_names, speakers=dataset.speakers, settings=dataset.settings, **arrays)
+
+
+def embed_subset(run: training.Run, subset: str) -> Embedded:
+    """The pairs of one of `config.SUBSETS`, as rendered beside the run; kept in the run folder."""
+    dataset = shards.load(run.folder.parent / "data" / subset)
+    return embed_dataset(run, training_pca(run), dataset, run.folder / "embedded" / f"{subset}.safetensors")
+
+
+def mse(x: np.ndarray, x_hat: np.ndarray) -> np.ndarray:
+    """Mean squared error over frames and bins: two arrays (n, channels, frames, bins) -> (n, channels)."""
+    return np.square(x_hat - x.astype(np.float32)).mean(axis=(2, 3))
+
+
+def project(points: np.ndarray, *, method: str = "umap", seed: int = 0, path: str | Path | None = None) -> np.ndarray:
+    """A map of latent vectors in two dimensions.
+
+    Parameters
+    ----------
+    points : array, shape (n, d)
+    method : str
+        "umap" (McInnes et al., 2018; 15 neighbours, minimum distance 0.1) or "pca".
+    seed : int
+    path : path, optional
+        Keep the map here, and take it from here if the points are the same.
+
+    Returns
+    -------
+    array, float32, shape (n, 2)
+    """
+    if method not in ("umap", "pca"):
+        raise ValueError(f"unknown projection {method!r}: known are umap, pca")
+
+    def compute() -> dict[str, np.ndarray]:
+        if method == "pca":
+            from sklearn.decomposition import PCA
+
+            flat = PCA(2, random_state=seed).fit_transform(points)
+        else:
+            import umap
+
+            flat = umap.UMAP(n_neighbors=15, min_dist=0.1, random_state=seed, n_jobs=1).fit_transform(points)
+        return {"map": np.asarray(flat, np.float32)}
+
+    key = store.fingerprint(method, seed, np.asarray(points))
+    return (store.cached(path, key, compute) if path else compute())["map"]
