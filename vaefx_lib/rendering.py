@@ -7,10 +7,12 @@ the same bytes. A render that was interrupted goes on with the shards (see `shar
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -29,6 +31,7 @@ __all__ = ["Dataset", "load", "render", "render_pair"]
 MAX_DRAWS = 100  # of one pair, before giving up
 UNCHANGED = 1e-3  # of the peak: wet and dry that nowhere differ by more (-60 dB) are the same sound
 MAX_LOST_WORKERS = 3
+IDLE_S = 10  # after which a worker ends: the next subset finds them at work, training finds their memory free
 SENTENCES_BYTES = 256 * 2**20  # decoded sentences that one process keeps
 
 _sentences: dict[tuple, np.ndarray] = {}  # decoded ones; see `_sentence`
@@ -261,12 +264,30 @@ def _work(tasks: list[tuple], jobs: int | None) -> Iterator[tuple[Path, dict]]:
     """Shards as they become ready, in any order."""
     jobs = min(jobs or joblib.cpu_count(), max(1, len(tasks)))
     with joblib.parallel_config("loky", inner_max_num_threads=1):
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        yield from parallel(joblib.delayed(_render_shard)(*task) for task in tasks)
+        parallel = joblib.Parallel(
+            n_jobs=jobs, return_as="generator_unordered", batch_size=1, idle_worker_timeout=IDLE_S
+        )
+        yield from parallel(joblib.delayed(_render_shard)(*task, os.getpid()) for task in tasks)
 
 
-def _render_shard(preset, subset: str, indices: range, utterances, path: Path, fingerprint: str) -> tuple[Path, dict]:
-    """Render one shard and write it, its rows last."""
+@functools.cache
+def _end_with(main: int) -> None:
+    """End this worker soon after its main process, which may be killed without a chance to say so."""
+
+    def watch():
+        while os.getppid() == main:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _render_shard(
+    preset, subset: str, indices: range, utterances, path: Path, fingerprint: str, main: int
+) -> tuple[Path, dict]:
+    """Render one shard and write it, its rows last; `main` is the id of the process that wants it."""
+    if os.getpid() != main:
+        _end_with(main)
     pairs, rows = np.empty((len(indices), 2, preset.stft.num_samples), np.float32), []
     for pair, index in zip(pairs, indices, strict=True):
         pair[:], row = render_pair(preset, subset, index, utterances)
