@@ -1,0 +1,172 @@
+"""Style, name and save a figure, its caption and the numbers beside it, so that what did not change stays as it was.
+
+The folder of a preset's figures has a PNG each, `README.md` with their captions, and `metrics.json`, the only source of
+the numbers that captions and texts state. The same data gives the same bytes; a file whose bytes would be the same is
+not written again, so `git status` and `make` see only real changes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from vaefx_lib import config, store
+
+DPI = 150
+STYLE = {
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that every machine draws the same letters
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "figure.titlesize": 12,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_ENTRY = re.compile(r"^## (?P<name>[\w-]+)\n\n!\[.*\]\((?P=name)\.png\)\n\n(?P<caption>.+)$", re.MULTILINE)
+
+
+def set_style() -> None:
+    """Give every figure drawn from now on the project's look, whatever the user's own matplotlib settings are."""
+    import matplotlib.style  # here and not above: the command line needs `record`, and not half a second of matplotlib
+
+    matplotlib.style.use(["default", STYLE])
+
+
+def save_figure(fig, name: str, preset_name: str, *, caption: str) -> Path:
+    """Save a figure as PNG in the preset's folder of figures, and its caption in the `README.md` there.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+    name : str
+        File name without a suffix: letters, digits, ``_`` and ``-``.
+    preset_name : str
+    caption : str
+        Markdown, one paragraph; its first sentence is also the picture's alternative text.
+
+    Returns
+    -------
+    Path
+        The PNG, rewritten only if its bytes are others.
+
+    Raises
+    ------
+    ValueError
+        If the name has other characters, the caption is empty, or the preset is unknown.
+
+    Notes
+    -----
+    Used in notebooks 01 to 04.
+    """
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"figure name {name!r} must consist of letters, digits, '_' and '-'")
+    caption = " ".join(caption.split())
+    if not caption:
+        raise ValueError(f"figure {name} needs a caption, got an empty one")
+    folder = _folder(preset_name)
+    picture = io.BytesIO()
+    fig.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
+    path = folder / f"{name}.png"
+    _write_if_changed(path, picture.getvalue())
+    _write_captions(folder, preset_name, {**captions(preset_name), name: caption})
+    return path
+
+
+def captions(preset_name: str) -> dict[str, str]:
+    """Figure name -> caption, from the `README.md` of the preset's figures, of those that are still there."""
+    readme = _folder(preset_name) / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    found = {entry["name"]: entry["caption"] for entry in _ENTRY.finditer(text)}
+    return {name: caption for name, caption in found.items() if (readme.parent / f"{name}.png").exists()}
+
+
+def record(preset_name: str, scores: Mapping[str, object]) -> None:
+    """Merge nested scores into the preset's `metrics.json`: keys sorted, 6 significant digits, others kept.
+
+    Parameters
+    ----------
+    preset_name : str
+    scores : mapping
+        str -> number, str, bool, list of these, or mapping of the same kind.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN or infinite, or a value or key is of another kind; nothing is written then.
+
+    Notes
+    -----
+    Used in notebooks 01 to 04 and by the notebook runner.
+    """
+    merged = _merged(metrics(preset_name), _plain(scores, ""))
+    text = json.dumps(merged, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    _write_if_changed(_folder(preset_name) / "metrics.json", text.encode())
+
+
+def metrics(preset_name: str) -> dict:
+    """All that `record` has stored for the preset; empty before the first time.
+
+    Raises
+    ------
+    store.DamagedFile
+        If `metrics.json` is not JSON.
+    """
+    path = _folder(preset_name) / "metrics.json"
+    return store.read_json(path) if path.exists() else {}
+
+
+def _folder(preset_name: str) -> Path:
+    return config.figures_dir(config.preset(preset_name).name)
+
+
+def _write_if_changed(path: Path, data: bytes) -> None:
+    if not path.exists() or path.read_bytes() != data:
+        with store.atomic(path) as temporary:
+            temporary.write_bytes(data)
+
+
+def _write_captions(folder: Path, preset_name: str, texts: Mapping[str, str]) -> None:
+    blocks = [
+        f"# Figures of the preset `{preset_name}`",
+        "Written by the notebooks, together with the numbers in [metrics.json](metrics.json). Do not edit.",
+    ]
+    for name, caption in sorted(texts.items()):
+        sentence = re.split(r"(?<=[.:;!?]) ", caption)[0]
+        alternative = re.sub(r"[\[\]`$\\*]", "", sentence)
+        blocks += [f"## {name}", f"![{alternative}]({name}.png)", caption]
+    _write_if_changed(folder / "README.md", ("\n\n".join(blocks) + "\n").encode())
+
+
+def _plain(value, key: str):
+    """`value` as JSON takes it, numpy's and torch's numbers included; `key` is its dotted name."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise ValueError(f"key {name!r} in {key or 'scores'} must be a str")
+        return {name: _plain(item, f"{key}.{name}" if key else name) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{key}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{key} must be finite, got {value}")
+        return float(f"{value:.6g}")
+    if not isinstance(value, str | int):
+        raise ValueError(f"{key} must be a number, a str, a list or a dict, got {type(value).__name__}")
+    return value
+
+
+def _merged(old, new):
+    """`new` over `old`: a mapping is merged with a mapping, anything else is replaced."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
