@@ -99,10 +99,10 @@ def evaluate():
 def evaluate_vae(folder, preset, as_json):
     """Score the VAE of the last run of a preset on any folder of speech."""
     chosen = config.preset(preset)
-    from vaefx_lib import latent
+    from vaefx_lib import evaluation
 
     with redirect_stdout(sys.stderr):
-        scores = latent.evaluate_folder(folder, chosen)
+        scores = evaluation.evaluate_folder(folder, chosen)
     if as_json:
         click.echo(json.dumps(scores, indent=2, sort_keys=True, allow_nan=False))
     else:
