@@ -295,5 +295,5 @@ class FactorisedDecoder(nn.Module):
 def convolve(signal: Tensor, kernel: Tensor) -> Tensor:
     """Causal convolution over the last axis, both (batch, features, frames), cut to the signal's length."""
     frames = signal.shape[-1]
-    product = torch.fft.rfft(signal, n=2 * frames) * torch.fft.rfft(kernel, n=2 * frames)
+    product = torch.fft.rfft(signal.float(), n=2 * frames) * torch.fft.rfft(kernel.float(), n=2 * frames)
     return torch.fft.irfft(product, n=2 * frames)[..., :frames]
