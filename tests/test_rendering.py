@@ -234,12 +234,25 @@ def test_a_damaged_manifest_is_named_and_written_again(tiny, tmp_path):
 
 def test_a_changed_choice_is_rendered_anew_and_old_shards_go(tiny, tmp_path):
     rendering.render(tiny, "valid", tmp_path / "a", jobs=1, progress=False)
-    for change in ({"seed": 1}, {"n_valid": 5}, {"peak_dbfs": -6.0}, {"effects": ("mda:Delay",)}):
+    for change in ({"seed": 1}, {"n_valid": 3}, {"peak_dbfs": -6.0}, {"effects": ("mda:Delay",)}):
         preset = with_render(tiny, **change)
         rendering.render(preset, "valid", tmp_path / "a", jobs=1, progress=False)
         fresh = tmp_path / str(change)
         rendering.render(preset, "valid", fresh, jobs=1, progress=False)
         assert contents(tmp_path / "a") == contents(fresh)
+
+
+def test_an_old_manifest_never_speaks_of_new_shards(tiny, tmp_path, monkeypatch):
+    rendering.render(tiny, "valid", tmp_path, jobs=1, progress=False)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shards, "finish", interrupt)  # all shards are new, and have the sizes of the old ones
+    with pytest.raises(KeyboardInterrupt):
+        rendering.render(with_render(tiny, seed=1), "valid", tmp_path, jobs=1, progress=False)
+    with pytest.raises(store.DamagedFile, match="manifest.json is missing"):
+        rendering.load(tmp_path)
 
 
 def test_changed_speech_is_rendered_anew(tiny, sines, tmp_path):
