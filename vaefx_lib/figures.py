@@ -74,6 +74,7 @@ def save_figure(fig, name: str, preset_name: str, *, caption: str) -> Path:
     folder = _folder(preset_name)
     picture = io.BytesIO()
     fig.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
+    fig.set_layout_engine("none")  # laid out once: each time again moves things by a fraction of a pixel
     path = folder / f"{name}.png"
     _write_if_changed(path, picture.getvalue())
     _write_captions(folder, preset_name, {**captions(preset_name), name: caption})

@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from vaefx_lib import config, store
+from vaefx_lib import config, figures
 
 KINDS = {"str": str, "int": int, "float": float, "bool": bool}  # what a parameter can be annotated with
 TAIL_LINES = 20  # of the failing cell, printed after a failure
@@ -194,10 +194,7 @@ def run(
 
 def record_timing(preset: str, name: str, seconds: float) -> None:
     """Store the wall time of a notebook, in seconds, as ``timing.<name>_s`` in the preset's `metrics.json`."""
-    path = config.figures_dir(preset) / "metrics.json"
-    metrics = store.read_json(path) if path.exists() else {}
-    metrics.setdefault("timing", {})[f"{name}_s"] = round(seconds, 1)
-    store.write_json(path, json.loads(json.dumps(metrics, sort_keys=True)))
+    figures.record(preset, {"timing": {f"{name}_s": round(seconds, 1)}})
 
 
 def _checked(source: Path, preset: str, given: dict[str, object]) -> dict[str, object]:

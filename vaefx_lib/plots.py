@@ -2,33 +2,28 @@
 
 A function that draws one axes takes `ax` (default: a new figure) and returns what it drew; one that draws several
 returns the figure. A spectrogram S is |X| ** power, shape (frames, bins), as `spectrogram.magnitude` gives it; a pair
-has shape (2, frames, bins), dry first. Every effect, and dry and wet, have the same colour in every figure. A colour
-scale ends where 1 bin in 200 is beyond, so that single peaks do not leave all else dark.
+has shape (2, frames, bins), dry first. Every effect, and dry and wet, have the same colour in every figure, all from
+the palette of Okabe and Ito (2008), which can be told apart with any colour vision.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
-import string
+import textwrap
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from vaefx_lib.config import Stft
 
-# Okabe and Ito (2008), told apart with any colour vision
 EFFECT_COLOURS = {"mda:Overdrive": "#D55E00", "mda:Delay": "#0072B2"}  # vermillion, blue
 OTHER_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7")  # orange, sky blue, bluish green, reddish purple
 SERIES_COLOURS = ("#CC79A7", "#999999", "#E69F00", "#56B4E9")  # of what is neither an effect nor dry or wet
 CHANNEL_COLOURS = {"dry": "#000000", "wet": "#009E73"}
-MAGNITUDES, ERRORS, VALUES = "magma", "PuOr", "viridis"  # colour maps; the second is white at 0
-WITHIN = 0.995  # of all bins lie within the colour scale
+WITHIN = 0.998  # of all bins lie within the colour scale: a few peaks must not leave all else dark
 
 
 def effect_colour(name: str) -> str:
@@ -50,19 +45,16 @@ def plot_waveform(audio, sample_rate_hz: float, *, ax: Axes | None = None, title
 
 
 def plot_spectrogram(S, stft: Stft, *, ax: Axes | None = None, title: str = "", limits=None, colourbar: bool = True):
-    """A spectrogram, shape (frames, bins), over time in s and frequency in kHz; returns the image.
-
-    `limits` are the values at the two ends of the colour scale. Used in notebook 01.
-    """
+    """A spectrogram over s and kHz, its colours from `limits[0]` to `limits[1]`; returns the image. Notebook 01."""
     ax = ax or _new_axes(5, 3.2)
-    image = _draw(ax, S, stft, limits or (0, _largest(S)), MAGNITUDES)
+    image = _draw(ax, S, stft, limits or (0, _largest(S)))
     ax.set_title(title)
     if colourbar:
         ax.figure.colorbar(image, ax=ax, label=_unit(stft), extend="max")
     return image
 
 
-def plot_pair(pair, stft: Stft, title: str) -> Figure:
+def plot_pair(pair, stft: Stft, title: str) -> plt.Figure:
     """Dry and wet side by side, pair of shape (2, frames, bins), on one colour scale. Used in notebook 01."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharex=True, sharey=True, layout="constrained")
     for ax, S, channel in zip(axes, pair, CHANNEL_COLOURS):
@@ -73,7 +65,7 @@ def plot_pair(pair, stft: Stft, title: str) -> Figure:
     return fig
 
 
-def plot_reconstruction(original, reconstruction, stft: Stft, *, mse, pca_mse=None, title: str) -> Figure:
+def plot_reconstruction(original, reconstruction, stft: Stft, *, mse, pca_mse=None, title: str) -> plt.Figure:
     """Original, reconstruction and error (columns) of a pair, as in Figures 2 and 3. Used in notebooks 02 and 04.
 
     `original` and `reconstruction` have shape (2, frames, bins) and one colour scale, the errors have another. `mse`
@@ -84,8 +76,8 @@ def plot_reconstruction(original, reconstruction, stft: Stft, *, mse, pca_mse=No
     largest, largest_error = _largest(original), _largest(np.abs(errors))
     for row, channel, *pictures, error, i in zip(axes, CHANNEL_COLOURS, original, reconstruction, errors, (0, 1)):
         for ax, S in zip(row, pictures):
-            shown = _draw(ax, S, stft, (0, largest), MAGNITUDES)
-        shown_error = _draw(row[2], error, stft, (-largest_error, largest_error), ERRORS)
+            shown = _draw(ax, S, stft, (0, largest))
+        shown_error = _draw(row[2], error, stft, (-largest_error, largest_error), cmap="PuOr")  # white at 0
         pca = f" (PCA {pca_mse[i]:.3f})" if pca_mse is not None else ""
         for ax, text in zip(row, ("original", f"reconstruction\nMSE {mse[i]:.3f}{pca}", "error")):
             ax.set_title(f"{channel}: {text}")
@@ -96,7 +88,7 @@ def plot_reconstruction(original, reconstruction, stft: Stft, *, mse, pca_mse=No
     return fig
 
 
-def plot_interpolation(columns, labels: Sequence[str], stft: Stft, *, footnote: str, title: str = "") -> Figure:
+def plot_interpolation(columns, labels: Sequence[str], stft: Stft, *, footnote: str, title: str = "") -> plt.Figure:
     """A path through the latent space, dry above wet, as in Figures 4 and 5. Used in notebook 04.
 
     `columns` are original, reconstruction, the steps, reconstruction, original, array of shape (n_columns, 2, frames,
@@ -106,12 +98,12 @@ def plot_interpolation(columns, labels: Sequence[str], stft: Stft, *, footnote: 
     fig.get_layout_engine().set(w_pad=0.015, h_pad=0.03, wspace=0.01)
     largest = _largest(columns)
     for (i, j), ax in np.ndenumerate(axes):
-        image = _draw(ax, columns[j][i], stft, (0, largest), MAGNITUDES)
+        image = _draw(ax, columns[j][i], stft, (0, largest))
         ax.set(xlabel="", ylabel=f"{('dry', 'wet')[i]}\nfrequency (kHz)", title=labels[j] if i == 0 else "")
         ax.xaxis.get_major_locator().set_params(nbins=3, integer=True)
         ax.label_outer(remove_inner_ticks=True)
     fig.colorbar(image, ax=axes, label=_unit(stft), extend="max", pad=0.01, aspect=30)
-    fig.supxlabel(f"time (s)\n{footnote}", fontsize="medium")
+    fig.supxlabel(f"time (s)\n{textwrap.fill(footnote, 140)}", fontsize="medium")
     fig.suptitle(title)
     return fig
 
@@ -125,8 +117,8 @@ def plot_latent(points, labels, *, unseen, ax: Axes | None = None, title: str = 
     ax = ax or _new_axes(5, 4.5)
     drawn = _dots(ax, points, [effect_colour(name) for name in labels], unseen, title, axis_names)
     names = sorted(set(labels))
-    keys = [Line2D([], [], ls="", marker="o", ms=5, mew=0, color=effect_colour(name)) for name in names]
-    keys += [Line2D([], [], ls="", marker="o", ms=5, mew=0.8, mec="black", mfc="white")] * bool(np.any(unseen))
+    keys = [plt.Line2D([], [], ls="", marker="o", ms=5, mew=0, color=effect_colour(name)) for name in names]
+    keys += [plt.Line2D([], [], ls="", marker="o", ms=5, mew=0.8, mec="black", mfc="white")] * bool(np.any(unseen))
     ax.legend(keys, [*map(short_name, names), "unseen speaker"][: len(keys)], loc="best", framealpha=0.9)
     return drawn
 
@@ -136,28 +128,29 @@ def plot_latent_values(points, values, *, label: str, unseen, ax: Axes | None = 
     ax = ax or _new_axes(5.5, 4.5)
     drawn = _dots(ax, points, np.asarray(values, float), unseen, title)
     for dots in drawn:
-        dots.set(cmap=plt.get_cmap(VALUES).with_extremes(bad="0.85"), clim=(np.nanmin(values), np.nanmax(values)))
+        dots.set(cmap=plt.get_cmap("viridis").with_extremes(bad="0.85"), clim=(np.nanmin(values), np.nanmax(values)))
     ax.figure.colorbar(drawn[1], ax=ax, label=label)  # the dots that are not transparent
     return drawn
 
 
-def plot_latent_space(panels: Mapping[str, Callable[[Axes], object]]) -> Figure:
+def plot_latent_space(panels: Mapping[str, Callable[[Axes], object]]) -> plt.Figure:
     """Figure 1: panels (a), (b), ... in two columns; title -> function that draws on an axes. Used in notebook 03."""
     fig, axes = _grid(len(panels), 2, 5, 4.5)
-    for ax, letter, (title, draw) in zip(axes, string.ascii_lowercase, panels.items()):
+    for ax, letter, (title, draw) in zip(axes, "abcdefgh", panels.items()):
         draw(ax)
         ax.set_title(f"({letter}) {title}", loc="left")
     return fig
 
 
-def plot_history(history: Mapping[str, Sequence[float]], *, pca_mse=None) -> Figure:
+def plot_history(history: Mapping[str, Sequence[float]], *, pca_mse=None) -> plt.Figure:
     """What there is of loss, MSE and KL over epochs, an axes each. Used in notebook 02.
 
     `history` has `epoch` and other columns, drawn if "loss" or "reconstruction", "mse", or "kl" is in their names.
     `pca_mse`, (dry, wet), adds dashed lines.
     """
-    kinds = {"loss": r"loss|reconstruction", "MSE (standardised)": "mse", "KL (nats)": "kl"}
-    found = {label: names for label, kind in kinds.items() if (names := [n for n in history if re.search(kind, n)])}
+    kinds = {"loss": ("loss", "reconstruction"), "MSE (standardised)": ("mse",), "KL (nats)": ("kl",)}
+    found = {label: [n for n in history if any(part in n for part in parts)] for label, parts in kinds.items()}
+    found = {label: names for label, names in found.items() if names}
     fig, axes = _grid(len(found), len(found), 4, 3.4)
     for ax, (label, names) in zip(axes, found.items()):
         for name, colour in zip(names, itertools.cycle(SERIES_COLOURS)):
@@ -173,28 +166,24 @@ def plot_history(history: Mapping[str, Sequence[float]], *, pca_mse=None) -> Fig
 
 
 def plot_kl_per_dimension(kl, *, ax: Axes | None = None, groups: Mapping[str, slice] | None = None):
-    """KL of each latent dimension in nats, shape (latent_dim,), largest first in each group; returns the bars.
-
-    `groups` are named slices of the dimensions; by default all are one. Used in notebook 02.
-    """
+    """KL in nats, shape (latent_dim,), largest first in each of `groups` (name -> slice of dimensions); notebook 02."""
     ax = ax or _new_axes(7, 3)
-    drawn, start = [], 0
+    drawn = []
     for (name, part), colour in zip((groups or {"": slice(None)}).items(), itertools.cycle(SERIES_COLOURS)):
         values = np.sort(np.asarray(kl)[part])[::-1]
-        drawn.append(ax.bar(start + np.arange(len(values)), values, width=0.9, color=colour, label=name))
-        start += len(values)
-    ax.set(xlabel="latent dimension, sorted", ylabel="KL (nats)", title="KL per dimension", xlim=(-1, start))
+        drawn.append(ax.bar(np.arange(len(kl))[part], values, width=0.9, color=colour, label=name))
+    ax.set(xlabel="latent dimension, sorted", ylabel="KL (nats)", title="KL per dimension", xlim=(-1, len(kl)))
     if groups:
         ax.legend()
     return drawn
 
 
-def plot_settings(settings, names: Sequence[str], *, effect: str = "") -> Figure:
+def plot_settings(settings, names: Sequence[str], *, effect: str = "") -> plt.Figure:
     """A histogram of each setting, array of shape (n, n_params) in [0, 1]. Used in notebook 01."""
     fig, axes = _grid(len(names), min(len(names), 3), 2.6, 2, sharex=True, sharey=True)
     for ax, name, values in zip(axes, names, np.asarray(settings).T):
         ax.hist(values, bins=np.linspace(0, 1, 21), color=effect_colour(effect))
-        ax.set(xlabel=name, xlim=(0, 1))
+        ax.set(xlabel=name, xlim=(0, 1), xticks=(0, 0.5, 1))
     fig.supylabel("clips")
     fig.suptitle(f"{short_name(effect)} settings".strip())
     return fig
@@ -223,7 +212,7 @@ def _new_axes(width_in: float, height_in: float) -> Axes:
     return plt.subplots(figsize=(width_in, height_in), layout="constrained")[1]
 
 
-def _grid(count: int, columns: int, width_in: float, height_in: float, **shared) -> tuple[Figure, list[Axes]]:
+def _grid(count: int, columns: int, width_in: float, height_in: float, **shared) -> tuple[plt.Figure, list[Axes]]:
     """A figure with `count` axes of the given size, row by row."""
     rows = -(-count // columns)
     fig = plt.figure(figsize=(width_in * columns, height_in * rows), layout="constrained")
@@ -241,7 +230,7 @@ def _unit(stft: Stft) -> str:
     return rf"$|X|^{{{stft.power:g}}}$"
 
 
-def _draw(ax: Axes, S, stft: Stft, limits: tuple[float, float], cmap: str):
+def _draw(ax: Axes, S, stft: Stft, limits: tuple[float, float], cmap: str = "magma"):
     """Frame t is centred on t * hop_length, bin k on k * sample_rate_hz / n_fft; the axes ends at the outer centres."""
     step_s, step_khz = stft.hop_length / stft.sample_rate_hz, stft.sample_rate_hz / stft.n_fft / 1000
     S = np.asarray(S, np.float32)
@@ -255,8 +244,7 @@ def _draw(ax: Axes, S, stft: Stft, limits: tuple[float, float], cmap: str):
 def _dots(ax: Axes, points, colours, unseen, title: str, axis_names=("UMAP 1", "UMAP 2")):
     """Small dots for training speakers; larger ones with a dark edge, above, for unseen speakers."""
     points, colours, unseen = np.asarray(points), np.asarray(colours), np.asarray(unseen, bool)
-    drawn = []
-    for mask, style in ((~unseen, {"s": 6, "alpha": 0.6, "lw": 0}), (unseen, {"s": 11, "lw": 0.5, "edgecolors": "k"})):
-        drawn.append(ax.scatter(*points[mask].T, c=colours[mask], plotnonfinite=True, **style))
+    styles = (~unseen, {"s": 6, "alpha": 0.6, "lw": 0}), (unseen, {"s": 11, "lw": 0.5, "edgecolors": "k"})
+    drawn = [ax.scatter(*points[m].T, c=colours[m], plotnonfinite=True, **style) for m, style in styles]
     ax.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1], xticks=[], yticks=[])  # its scale has no meaning
     return drawn
