@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 
 class DamagedFile(ValueError):
@@ -87,17 +87,26 @@ def fingerprint(*parts) -> str:
 def cached(path: str | Path, key: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays stored at `path` if they were stored under `key`, else `compute()`, which is then stored.
 
-    A file that cannot be read, or was stored under another key, is computed again.
+    A file that cannot be read, has changed since, or was stored under another key, is computed again.
     """
     path = Path(path)
     if path.exists():
         try:
             with safe_open(path, framework="np") as file:
-                if (file.metadata() or {}).get("key") == key:
-                    return {name: file.get_tensor(name) for name in file.keys()}
-        except Exception as error:  # safetensors raises its own type for a damaged header
+                about = file.metadata() or {}
+                if about.get("key") == key:
+                    arrays = {name: file.get_tensor(name) for name in file.keys()}
+                    if about.get("arrays") == _fingerprint_of_named(arrays):
+                        return arrays
+                    print(f"{path} has changed since it was written: computing it again")
+        except (SafetensorError, OSError) as error:
             print(f"{path} is damaged ({error}): computing it again")
-    arrays = compute()
+    arrays = {name: np.asarray(array, order="C") for name, array in compute().items()}
+    data = save(arrays, metadata={"key": key, "arrays": _fingerprint_of_named(arrays)})
     with atomic(path) as temporary:
-        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary, metadata={"key": key})
+        temporary.write_bytes(data)  # not save_file, whose error on a full disk is no OSError
     return arrays
+
+
+def _fingerprint_of_named(arrays: dict[str, np.ndarray]) -> str:
+    return fingerprint(*(part for name in sorted(arrays) for part in (name, arrays[name])))
