@@ -91,6 +91,11 @@ def build(vae: Vae, num_frames: int, num_bins: int) -> JointVae:
     """
     if vae.architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {vae.architecture!r}: known are {', '.join(ARCHITECTURES)}")
+    if min(vae.latent_dim, num_frames, num_bins, len(vae.inputs)) < 1:
+        raise ValueError(
+            f"latent_dim {vae.latent_dim}, inputs {vae.inputs}, {num_frames} frames and {num_bins} bins: "
+            "there must be at least one of each"
+        )
     if vae.architecture == "conv2d":
         sizes = [(num_frames, num_bins)]
         for _ in vae.channels:
@@ -103,10 +108,10 @@ def build(vae: Vae, num_frames: int, num_bins: int) -> JointVae:
     for _ in range(3):
         frames.append(frames[-1] // 2)
     content_dim, rest = divmod(vae.latent_dim - vae.effect_dim, max(1, frames[-1]))
-    if frames[-1] < 1 or content_dim < 1 or rest:
+    if frames[-1] < 1 or content_dim < 1 or rest or vae.effect_dim < 1:
         raise ValueError(
-            f"latent_dim {vae.latent_dim} less effect_dim {vae.effect_dim} must be a positive multiple of the "
-            f"{frames[-1]} steps of {num_frames} frames (at least 8 frames)"
+            f"latent_dim {vae.latent_dim} less effect_dim {vae.effect_dim} (at least 1) must be a positive multiple of "
+            f"the {frames[-1]} steps of {num_frames} frames (at least 8 frames)"
         )
     args = (frames, num_bins, vae.width, content_dim, vae.effect_dim)
     return JointVae(FactorisedEncoder(*args), FactorisedDecoder(*args))
