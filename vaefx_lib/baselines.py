@@ -99,7 +99,14 @@ def change_statistics(x: np.ndarray, *, bands: int = 64) -> np.ndarray:
     Returns
     -------
     array, float32, shape (n, 2 * bands)
+
+    Raises
+    ------
+    ValueError
+        If there are more bands than bins.
     """
+    if not 1 <= bands <= x.shape[-1]:
+        raise ValueError(f"bands is {bands} with {x.shape[-1]} bins: it must be from 1 to {x.shape[-1]}")
     out = []
     for pair in x:
         change = pair[1].astype(np.float32) - pair[0].astype(np.float32)
