@@ -22,7 +22,7 @@ import lightning as L
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vaefx_lib import config, shards, spectrogram, store, vae
@@ -121,9 +121,19 @@ def training_spectrograms(dataset: shards.Dataset, stft: config.Stft) -> tuple[n
 
 
 def inputs(preset: Preset, x: np.ndarray) -> np.ndarray:
-    """The channels that the network reads: a view where they are neighbours, as they are in every preset."""
-    channels = [spectrogram.CHANNELS.index(name) for name in preset.vae.inputs]
-    return x[:, channels[0] : channels[-1] + 1]
+    """The channels that the network reads, a view.
+
+    Raises
+    ------
+    ValueError
+        If `preset.vae.inputs` are not neighbours in `spectrogram.CHANNELS`.
+    """
+    channels, wanted = spectrogram.CHANNELS, preset.vae.inputs
+    runs = [channels[i:j] for j in range(1, len(channels) + 1) for i in range(j)]
+    if wanted not in runs:
+        raise ValueError(f"vae.inputs is {wanted}: it must be one of {', '.join(map(str, runs))}")
+    first = channels.index(wanted[0])
+    return x[:, first : first + len(wanted)]
 
 
 def fit(
@@ -204,6 +214,8 @@ class LitVae(L.LightningModule):
         """Mean squared error of each channel, from mu."""
         x_hat, _, _ = self.model(x)
         mse = (x_hat - x).square().mean(dim=(0, 2, 3))
+        if not torch.isfinite(mse).all():
+            raise FloatingPointError(f"the validation errors are {mse.tolist()}: they must be finite")
         names = [f"valid_mse_{name}" for name in self.preset.vae.inputs]
         self.log_dict(dict(zip(names, mse, strict=True)), batch_size=len(x))
 
@@ -211,7 +223,9 @@ class LitVae(L.LightningModule):
         """AdamW, learning rate in one cycle (Smith and Topin, Super-Convergence, 2018)."""
         rate = self.preset.train.learning_rate
         optimiser = torch.optim.AdamW(self.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=self.steps + 1, pct_start=0.1)
+        total = self.steps + 1
+        rising = max(0.1, 2 / total)  # at least one step: a rise of none divides by zero
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=total, pct_start=rising)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -267,10 +281,10 @@ class EffectBatches(Sampler):
     """Random batches in which every effect is equally frequent: validation losses of different epochs compare."""
 
     def __init__(self, count: int, effects: int, batch_size: int, seed: int):
-        if batch_size % effects or count < batch_size:
+        if batch_size < 1 or batch_size % effects or count < batch_size:
             raise ValueError(
-                f"batch_size {batch_size} with {effects} effects and {count} pairs: it must be a multiple of the "
-                "number of effects and not above the number of pairs"
+                f"batch_size {batch_size} with {effects} effects and {count} pairs: it must be a positive multiple of "
+                "the number of effects and not above the number of pairs"
             )
         self.groups, self.effects, self.per_batch = count // effects, effects, batch_size // effects
         self.rng = np.random.default_rng(seed)
@@ -290,18 +304,24 @@ def load(folder: str | Path) -> Run:
     Raises
     ------
     DamagedFile
-        If a file is missing or differs from its sha256.
+        If a file is missing or differs from its sha256, or was written by another version of this library.
     """
     folder = Path(folder)
-    if not (folder / "manifest.json").is_file():
+    path = folder / "manifest.json"
+    if not path.is_file():
         raise store.DamagedFile(f"{folder} holds no trained VAE (manifest.json is missing): train one first")
-    manifest = store.read_json(folder / "manifest.json")
+    manifest = store.read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("self") != _manifest_sum(manifest):
+        raise store.DamagedFile(f"{path} has changed since it was written: train again")
     for name in FILES:
         path = folder / name
-        if not path.is_file() or store.sha256(path) != manifest.get("sha256", {}).get(name):
+        if not path.is_file() or store.sha256(path) != manifest["sha256"][name]:
             raise store.DamagedFile(f"{path} is missing or has changed since it was written (sha256): train again")
-    preset = config.from_json((folder / "config.json").read_text())
-    model = vae.build(preset.vae, preset.stft.num_frames, preset.stft.num_bins)
+    try:
+        preset = config.from_json((folder / "config.json").read_text())
+        model = vae.build(preset.vae, preset.stft.num_frames, preset.stft.num_bins)
+    except ValueError as error:
+        raise store.DamagedFile(f"{folder / 'config.json'} is of another version ({error}): train again") from error
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:
@@ -318,8 +338,8 @@ def _save(folder: Path, preset: Preset, model, statistics, history: dict, kl: np
     """Write a run folder, the manifest last: without it there is no run."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
-    with store.atomic(folder / "model.safetensors") as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+    with store.atomic(folder / "model.safetensors") as temporary:  # not save_file: a full disk is an OSError
+        temporary.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
     with store.atomic(folder / "config.json") as temporary:
         temporary.write_text(config.to_json(preset))
     with store.atomic(folder / "history.csv") as temporary, open(temporary, "w", newline="") as file:
@@ -334,8 +354,13 @@ def _save(folder: Path, preset: Preset, model, statistics, history: dict, kl: np
         "versions": {name: version(name) for name in ("torch", "lightning", "numpy")},
         "sha256": {name: store.sha256(folder / name) for name in FILES},
     }
-    store.write_json(folder / "manifest.json", manifest)
+    store.write_json(folder / "manifest.json", manifest | {"self": _manifest_sum(manifest)})
     return load(folder)
+
+
+def _manifest_sum(manifest: dict) -> str:
+    """A checksum of all but itself, for the statistics."""
+    return store.fingerprint({key: value for key, value in manifest.items() if key != "self"})
 
 
 def _fingerprint(preset: Preset, *data: shards.Dataset) -> str:
