@@ -119,7 +119,8 @@ def embed_dataset(
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     sources = [Path(module.__file__) for module in (baselines, spectrogram)]
-    key = store.fingerprint(run.fingerprint, dataset.fingerprint, *sources, Path(__file__))
+    own = [run.folder / "model.safetensors", pca.mean, pca.components]  # trained again, they may differ in a few bits
+    key = store.fingerprint(run.fingerprint, *own, dataset.fingerprint, *sources, Path(__file__))
     arrays = store.cached(path, key, compute) if path else compute()
     return Embedded(effects=dataset.effect_names, speakers=dataset.speakers, settings=dataset.settings, **arrays)
 
