@@ -24,7 +24,8 @@ class Embedded:
     no_model : array, float32, shape (n, features)
         `baselines.change_statistics`.
     vae_mse, pca_mse : array, float32, shape (n, channels)
-        Reconstruction error of each channel of each pair, in variances of the training set.
+        Reconstruction error of each channel of each pair, in variances of the training set; empty, (0, channels), for
+        training subsets, which nobody scores.
     effects, speakers : array of str, shape (n,)
     settings : list of array
         In [0, 1], in the order of each effect's parameters.
@@ -62,7 +63,8 @@ def decode(run: training.Run, z: np.ndarray) -> np.ndarray:
     """Standardised spectrogram pairs of latent vectors: (n, latent_dim) -> (n, channels, frames, bins)."""
     z = torch.from_numpy(np.asarray(z, np.float32))
     with torch.inference_mode():
-        return torch.cat([run.model.decode(z[i : i + BATCH]) for i in range(0, len(z), BATCH)]).numpy()
+        parts = [run.model.decode(z[i : i + BATCH]) for i in range(0, len(z), BATCH)]
+    return torch.cat(parts).numpy()
 
 
 def interpolate(z_1: np.ndarray, z_2: np.ndarray, steps: int) -> np.ndarray:
@@ -83,7 +85,12 @@ def training_pca(run: training.Run) -> baselines.Pca:
 
 
 def embed_dataset(
-    run: training.Run, pca: baselines.Pca, dataset: shards.Dataset, path: str | Path | None = None
+    run: training.Run,
+    pca: baselines.Pca,
+    dataset: shards.Dataset,
+    *,
+    errors: bool = True,
+    path: str | Path | None = None,
 ) -> Embedded:
     """Embeddings, baselines and errors of all pairs of a data set, a few hundred at a time.
 
@@ -92,6 +99,8 @@ def embed_dataset(
     run : Run
     pca : Pca
     dataset : Dataset
+    errors : bool
+        Decode as well, and measure the reconstruction errors: twice the work.
     path : path, optional
         Keep the result here, and take it from here if nothing that it depends on has changed.
 
@@ -107,20 +116,21 @@ def embed_dataset(
             pair = spectrogram.pairs(dataset, run.preset.stft, indices=indices, statistics=run.statistics)
             x = training.inputs(run.preset, pair)
             mu, scores = embed(run, x), pca.transform(x)
+            none = np.zeros((0, x.shape[1]), np.float32)
             parts.append(
                 {
                     "vae": mu,
                     "pca": scores,
                     "no_model": baselines.change_statistics(pair),
-                    "vae_mse": mse(x, decode(run, mu)),
-                    "pca_mse": mse(x, pca.inverse_transform(scores)),
+                    "vae_mse": mse(x, decode(run, mu)) if errors else none,
+                    "pca_mse": mse(x, pca.inverse_transform(scores)) if errors else none,
                 }
             )
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     sources = [Path(module.__file__) for module in (baselines, spectrogram)]
     own = [run.folder / "model.safetensors", pca.mean, pca.components]  # trained again, they may differ in a few bits
-    key = store.fingerprint(run.fingerprint, *own, dataset.fingerprint, *sources, Path(__file__))
+    key = store.fingerprint(run.fingerprint, *own, dataset.fingerprint, errors, *sources, Path(__file__))
     arrays = store.cached(path, key, compute) if path else compute()
     return Embedded(effects=dataset.effect_names, speakers=dataset.speakers, settings=dataset.settings, **arrays)
 
@@ -128,7 +138,8 @@ def embed_dataset(
 def embed_subset(run: training.Run, subset: str) -> Embedded:
     """The pairs of one of `config.SUBSETS`, as rendered beside the run; kept in the run folder."""
     dataset = shards.load(run.folder.parent / "data" / subset)
-    return embed_dataset(run, training_pca(run), dataset, run.folder / "embedded" / f"{subset}.safetensors")
+    path = run.folder / "embedded" / f"{subset}.safetensors"
+    return embed_dataset(run, training_pca(run), dataset, errors="train" not in subset, path=path)
 
 
 def mse(x: np.ndarray, x_hat: np.ndarray) -> np.ndarray:
