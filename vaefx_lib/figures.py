@@ -124,6 +124,50 @@ def metrics(preset_name: str) -> dict:
     return store.read_json(path) if path.exists() else {}
 
 
+def results_table(preset_name: str) -> str:
+    """The numbers of `metrics.json` that answer the main questions, beside their baselines, as a Markdown table.
+
+    Raises
+    ------
+    KeyError
+        If a notebook has not recorded its part yet.
+    """
+    numbers = metrics(preset_name)
+    rebuilt, latent, path = numbers["reconstruction"], numbers["latent"], numbers["interpolation"]
+    rows = [
+        (f"reconstruction, {channel}: mean squared error", {s: rebuilt[channel][f"{s}_mse"] for s in ("vae", "pca")})
+        for channel in ("dry", "wet")
+    ]
+    rows += [
+        ("probe accuracy, random settings", latent["probe_accuracy"]),
+        ("probe accuracy, all settings 0.5", {**latent["probe_accuracy_dummy"], "chance": 0.5}),
+        ("drift of dry between effects", {"vae": path["effects_dry_drift"], "pca": path["pca"]["effects_dry_drift"]}),
+    ]
+    r2 = latent["settings_r2"]
+    for effect, params in r2["vae"].items():
+        for name in params:
+            spaces = ("vae", "pca", "no_model")
+            rows.append((f"R2 of {effect.split(':')[-1]} {name}", {s: r2[s][effect][name] for s in spaces}))
+    lines = ["| unseen speakers | VAE | PCA | no model | chance |", "|---|---|---|---|---|"]
+    for label, scores in rows:
+        cells = (f"{scores[s]:.3f}" if s in scores else "" for s in ("vae", "pca", "no_model", "chance"))
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def update_readme(preset_name: str) -> None:
+    """Write `results_table` into the project's README, between its two marks; only for the `report` preset."""
+    path = config.project_dir() / "README.md"
+    if preset_name != "report":
+        return
+    before, mark, rest = path.read_text(encoding="utf-8").partition("from figures/metrics.json -->\n")
+    _, end, after = rest.partition("<!-- end of results -->")
+    if not (mark and end):
+        raise ValueError(f"{path} has lost the marks between which the results go: restore them")
+    text = f"{before}{mark}\n{results_table(preset_name)}\n\n{end}{after}"
+    _write_if_changed(path, text.encode())
+
+
 def _folder(preset_name: str) -> Path:
     return config.figures_dir(config.preset(preset_name).name)
 
