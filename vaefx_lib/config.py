@@ -67,7 +67,7 @@ class Vae:
     inputs: tuple[str, ...] = ("dry", "wet")  # the channels of a spectrogram pair
     latent_dim: int = 128
     effect_dim: int = 16  # factorised only: how many of them describe the effect; the others describe the dry sound
-    width: int = 256  # factorised only: features of a frame
+    width: int = 192  # factorised only: features of a frame
     channels: tuple[int, ...] = ()  # conv2d only: feature maps after each halving
 
 
