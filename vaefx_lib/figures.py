@@ -140,7 +140,7 @@ def results_table(preset_name: str) -> str:
     ]
     rows += [
         ("probe accuracy, random settings", latent["probe_accuracy"]),
-        ("probe accuracy, all settings 0.5", {**latent["probe_accuracy_dummy"], "chance": 0.5}),
+        ("probe accuracy, all settings 0.5", latent["probe_accuracy_dummy"]),
         ("drift of dry between effects", {"vae": path["effects_dry_drift"], "pca": path["pca"]["effects_dry_drift"]}),
     ]
     r2 = latent["settings_r2"]

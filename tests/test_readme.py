@@ -1,0 +1,86 @@
+"""What the README says is true: its numbers, its links, its commands."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from vaefx_lib import config, figures
+from vaefx_lib.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCORES = {
+    "reconstruction": {c: {"vae_mse": 0.25, "pca_mse": 0.5} for c in ("dry", "wet")},
+    "latent": {
+        "probe_accuracy": {"vae": 0.99, "pca": 0.9, "no_model": 1.0, "chance": 0.5},
+        "probe_accuracy_dummy": {"vae": 1.0, "pca": 1.0, "no_model": 1.0, "chance": 0.5},
+        "settings_r2": {s: {"mda:Overdrive": {"drive": 0.75}} for s in ("vae", "pca", "no_model")},
+    },
+    "interpolation": {"effects_dry_drift": 0.0, "pca": {"effects_dry_drift": 0.125}},
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
+    (tmp_path / "figures").mkdir()
+    return tmp_path
+
+
+def test_results_in_the_readme_are_those_of_metrics_json(monkeypatch):
+    monkeypatch.setenv("VAEFX_HOME", str(ROOT))
+    assert figures.results_table("report") in README
+
+
+def test_every_local_link_and_picture_of_the_readme_exists():
+    links = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r'src="([^"]+)"', README)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_command_of_the_readme_is_known():
+    commands = re.findall(r"^    vaefx (.+?)(?:\s+#.*)?$", README, flags=re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        words = [word for word in command.split() if not word.startswith("-")]
+        path = words[:2] if words[0] in ("train", "evaluate") else words[:1]
+        options = re.findall(r"--[\w-]+", command)
+        shown = CliRunner().invoke(main, [*path, "--help"])
+        assert shown.exit_code == 0, command
+        assert all(option in shown.output for option in options), command
+
+
+def test_every_preset_of_the_readme_exists_and_none_is_missing():
+    assert set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)) == set(config.PRESETS)
+
+
+def test_results_table_has_each_score_beside_its_baselines(home):
+    figures.record("report", SCORES)
+    table = figures.results_table("report")
+    assert "| reconstruction, dry: mean squared error | 0.250 | 0.500 |  |  |" in table
+    assert "| probe accuracy, random settings | 0.990 | 0.900 | 1.000 | 0.500 |" in table
+    assert "| R2 of Overdrive drive | 0.750 | 0.750 | 0.750 |  |" in table
+
+
+def test_only_the_report_preset_writes_into_the_readme_and_only_between_the_marks(home):
+    (home / "README.md").write_text(README)
+    figures.record("report", SCORES)
+    figures.update_readme("smoke")
+    assert (home / "README.md").read_text() == README
+    figures.update_readme("report")
+    text = (home / "README.md").read_text()
+    assert figures.results_table("report") in text
+    assert text.partition("<!-- results")[0] == README.partition("<!-- results")[0]
+    assert text.partition("<!-- end of results")[2] == README.partition("<!-- end of results")[2]
+    figures.update_readme("report")
+    assert (home / "README.md").read_text() == text
+
+
+def test_a_readme_without_its_marks_is_refused_not_rewritten(home):
+    (home / "README.md").write_text("no marks")
+    figures.record("report", SCORES)
+    with pytest.raises(ValueError, match="marks"):
+        figures.update_readme("report")
+    assert (home / "README.md").read_text() == "no marks"
