@@ -2,9 +2,10 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from vaefx_lib import config, rendering
+from vaefx_lib import config, rendering, shards
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,51 @@ def tiny_train_dir(tiny, tmp_path_factory):
 def tiny_train(tiny_train_dir):
     """The rendered training pairs of `tiny`."""
     return rendering.load(tiny_train_dir)
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """An experiment on clips of 43 ms, which trains in a moment."""
+    smoke = config.preset("smoke")
+    return dataclasses.replace(
+        smoke,
+        name="toy",
+        stft=config.Stft(num_frames=17, n_fft=128, hop_length=64, win_length=128),
+        vae=dataclasses.replace(smoke.vae, latent_dim=12, effect_dim=4, width=8),
+        train=dataclasses.replace(smoke.train, max_epochs=2, batch_size=8),
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_home(toy, tmp_path_factory):
+    """A project folder with synthetic pairs of `toy` and its trained VAE; not to be changed."""
+    from vaefx_lib import training  # here, because it takes seconds to import
+
+    home = tmp_path_factory.mktemp("toy_home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEFX_HOME", str(home))
+        for seed, (subset, count) in enumerate({"train": 32, "valid": 10, "test": 70}.items()):
+            write_toy_pairs(config.data_dir("toy", subset), toy, count, seed)
+        training.train_vae(toy, progress=False)
+    return home
+
+
+def write_toy_pairs(folder, preset, count, seed):
+    """Tones and their clipped (even) or delayed (odd) versions, as rendered pairs."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(preset.stft.num_samples)
+    pairs, rows = [], []
+    for i in range(count):
+        onset, pitch, setting = rng.uniform(0, t.size / 2), rng.uniform(0.02, 1.5), rng.uniform()
+        dry = np.sin(pitch * t) * np.exp(-np.maximum(t - onset, 0) / 200) * (t > onset) + 0.01 * rng.normal(size=t.size)
+        wet = np.roll(dry, int(100 + 400 * setting)) if i % 2 else np.clip(dry, -0.6 * setting - 0.05, 0.05)
+        pairs.append([dry, wet])
+        row = {
+            "effect": preset.render.effects[i % 2],
+            "speaker": f"s{i % 3}",
+            "settings": [setting] * (2 + 4 * (i % 2)),
+        }
+        rows.append({**row, "redraws": {"silent": 0}})
+    path = folder / "shard-00000.npy"
+    shard = shards.write(path, np.array(pairs, np.float32), rows, f"toy pairs of seed {seed}")
+    shards.finish(folder, {path: shard}, {"sample_rate_hz": preset.stft.sample_rate_hz})
