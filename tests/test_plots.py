@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from vaefx_lib import config, figures, plots, spectrogram
 
 matplotlib.use("agg")
-STFT = config.Stft(num_frames=65, n_fft=1024, hop_length=512, win_length=1024)
+STFT = config.Stft(num_frames=129, n_fft=1024, hop_length=512, win_length=1024)
 EFFECTS = np.array(["mda:Overdrive", "mda:Delay"] * 200)
 UNSEEN = np.arange(400) % 5 == 0
 
@@ -29,7 +29,7 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
 
 
-PAIR, OTHER = noise(2, 65, 513), noise(2, 65, 513, seed=1)
+PAIR, OTHER = noise(2, 129, 513), noise(2, 129, 513, seed=1)
 POINTS = noise(400, 2)
 HISTORY = {
     "epoch": np.arange(1, 13),
@@ -87,7 +87,7 @@ def texts(fig):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_names_its_axes_and_nothing_in_it_overlaps_or_is_cut_off(name):
+def test_a_figure_names_its_axes_and_nothing_in_it_touches_or_is_cut_off(name):
     fig = figure_of(FIGURES[name]())
     fig.savefig("/dev/null", format="png", dpi=figures.DPI)
     fig.set_dpi(figures.DPI)
@@ -102,7 +102,7 @@ def test_a_figure_names_its_axes_and_nothing_in_it_overlaps_or_is_cut_off(name):
     for (a, box_a), (b, box_b) in itertools.combinations(boxes, 2):
         wide = min(box_a.x1, box_b.x1) - max(box_a.x0, box_b.x0)
         high = min(box_a.y1, box_b.y1) - max(box_a.y0, box_b.y0)
-        assert wide < 1 or high < 1, f"{a!r} and {b!r} overlap"
+        assert wide < -8 or high < 1, f"{a!r} and {b!r} touch"
     said = " ".join(text for text, _ in boxes)
     for ax in fig.axes:
         named = ax.get_xlabel() or ax.get_ylabel() or (not ax.xaxis.get_ticklabels() and not ax.yaxis.get_ticklabels())
@@ -180,7 +180,7 @@ def test_the_axes_of_a_spectrogram_end_at_its_last_frame_and_at_half_the_rate():
     assert image.axes.get_xlim() == pytest.approx((0, STFT.duration_s))
     assert image.axes.get_ylim() == pytest.approx((0, 12))
     left, right, bottom, top = image.get_extent()
-    assert (right - left) / 65 == pytest.approx(STFT.hop_length / STFT.sample_rate_hz)
+    assert (right - left) / 129 == pytest.approx(STFT.hop_length / STFT.sample_rate_hz)
     assert (top - bottom) / 513 == pytest.approx(24 / 1024)
     assert np.array_equal(image.get_array(), PAIR[0].T)
 
@@ -208,7 +208,7 @@ def test_a_reconstruction_is_compared_on_one_scale_and_its_error_is_white_at_zer
 
 
 def test_silence_and_half_precision_can_be_drawn():
-    silence = np.zeros((2, 65, 513), np.float16)
+    silence = np.zeros((2, 129, 513), np.float16)
     plots.plot_reconstruction(silence, silence, STFT, mse=(0, 0), title="silence").canvas.draw()
 
 
