@@ -176,6 +176,7 @@ def fit(
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # the data is in memory already
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # between Lightning and torch
         trainer.fit(
             module,
             DataLoader(Spectrograms(train_x), batch_sampler=batches, collate_fn=_as_it_is),
