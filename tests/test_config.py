@@ -101,8 +101,9 @@ def test_the_project_folder_is_the_nearest_checkout_above_or_else_the_current_fo
     monkeypatch.chdir(lesson)
     assert config.project_dir() == tmp_path / "checkout"
     (tmp_path / "plain" / "notebooks").mkdir(parents=True)  # notebooks alone are no checkout
-    monkeypatch.chdir(tmp_path / "plain")
-    assert config.project_dir() == Path.cwd() == tmp_path / "plain"
+    (tmp_path / "plain" / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "plain" / "here")
+    assert config.project_dir() == Path.cwd() == tmp_path / "plain" / "here"
 
 
 def test_only_the_reports_figures_leave_the_run_folder(monkeypatch, tmp_path):

@@ -96,7 +96,9 @@ def test_kept_embeddings_are_used_until_something_that_they_depend_on_changes(ru
     other_weights = dataclasses.replace(run, folder=tmp_path)  # the same choices, trained again elsewhere
     (tmp_path / "model.safetensors").write_bytes((run.folder / "model.safetensors").read_bytes() + b" ")
     assert keep(run=other_weights)
+    assert keep()
     assert keep(pca=dataclasses.replace(pca, components=-pca.components))
+    assert keep()
     assert keep(pairs=dataclasses.replace(seventy, fingerprint="another"))
     assert not keep(pairs=dataclasses.replace(seventy, fingerprint="another"))
 

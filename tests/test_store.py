@@ -120,6 +120,7 @@ def test_fingerprints_of_different_things_differ(tmp_path):
         (1.5,),
         ([1, 2],),
         (1, 2),
+        (12,),
         (None,),
         ({"a": 1, "b": 2},),
         ({"a": 2, "b": 1},),
