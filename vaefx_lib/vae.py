@@ -205,12 +205,14 @@ class FactorisedEncoder(nn.Module):
             Residual(2 * width),
             nn.Conv1d(2 * width, 2 * content_dim, 1),
         )
-        self.change = nn.Sequential(
-            nn.Conv1d(2 * width, width, 4, stride=2, padding=1), nn.GELU(), Residual(width)
-        )
+        self.change = nn.Sequential(nn.Conv1d(2 * width, width, 4, stride=2, padding=1), nn.GELU(), Residual(width))
         pooled = 6 * width + 2 * frames[0]
         self.effect = nn.Sequential(
-            nn.LayerNorm(pooled), nn.Linear(pooled, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(),
+            nn.LayerNorm(pooled),
+            nn.Linear(pooled, 256),
+            nn.GELU(),
+            nn.Linear(256, 256),
+            nn.GELU(),
             nn.Linear(256, 2 * effect_dim),
         )
 
