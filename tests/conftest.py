@@ -62,6 +62,32 @@ def toy_home(toy, tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="session")
+def spoken(tiny):
+    """An experiment on 0.68 s of real speech through the real effects, trained for a moment."""
+    return dataclasses.replace(
+        tiny,
+        name="spoken",
+        render=dataclasses.replace(tiny.render, n_train=40),
+        vae=dataclasses.replace(tiny.vae, latent_dim=16, effect_dim=8, width=16),
+        train=dataclasses.replace(tiny.train, max_epochs=1, batch_size=8),
+    )
+
+
+@pytest.fixture(scope="session")
+def spoken_home(spoken, tmp_path_factory):
+    """A project folder with the rendered pairs of `spoken` and its trained VAE; not to be changed."""
+    from vaefx_lib import training
+
+    home = tmp_path_factory.mktemp("spoken_home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEFX_HOME", str(home))
+        for subset in config.SUBSETS:
+            rendering.render(spoken, subset, config.data_dir("spoken", subset), jobs=1, progress=False)
+        training.train_vae(spoken, progress=False)
+    return home
+
+
 def write_toy_pairs(folder, preset, count, seed):
     """Tones and their clipped (even) or delayed (odd) versions, as rendered pairs."""
     rng = np.random.default_rng(seed)

@@ -151,3 +151,45 @@ def test_a_kept_map_is_drawn_again_for_other_points_or_another_seed(tmp_path):
 def test_an_unknown_map_names_the_known_ones():
     with pytest.raises(ValueError, match="'tsne': known are umap, pca"):
         latent.project(np.zeros((3, 3)), method="tsne")
+
+
+def test_parts_are_content_then_effect_and_the_same_where_nothing_divides_them(run):
+    z = np.arange(12)
+    parts = latent.parts(run)
+    assert z[parts["content"]].tolist() == list(range(8)) and z[parts["effect"]].tolist() == [8, 9, 10, 11]
+    plain = dataclasses.replace(run.preset.vae, architecture="conv2d")
+    undivided = dataclasses.replace(run, preset=dataclasses.replace(run.preset, vae=plain))
+    assert [len(z[part]) for part in latent.parts(undivided).values()] == [12, 12]
+
+
+def test_a_map_has_equally_many_clips_of_each_effect_and_all_unseen_ones_that_fit(run, pca, seventy):
+    found = latent.embed_dataset(run, pca, seventy)
+    ten = dataclasses.replace(
+        found,
+        settings=found.settings[:10],
+        **{name: getattr(found, name)[:10] for name in ("vae", "pca", "no_model", "effects", "speakers")},
+    )
+    both, unseen = latent.together(found, ten, 12)
+    assert np.unique(both.effects, return_counts=True)[1].tolist() == [12, 12]
+    assert unseen.tolist() == [False] * 14 + [True] * 10
+    assert np.array_equal(both.vae, np.concatenate([found.vae[:14], found.vae[:10]]))
+    assert [list(s) for s in both.settings] == [list(found.settings[i]) for i in [*range(14), *range(10)]]
+    assert latent.together(found, ten, 3)[1].all()
+    with pytest.raises(ValueError, match="mda:Delay has 40 clips: per_effect is 41"):
+        latent.together(found, ten, 41)
+
+
+def test_the_nearest_other_vector_is_the_one_that_a_slow_search_finds():
+    z = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    slow = [min((j for j in range(50) if j != i), key=lambda j: np.linalg.norm(z[i] - z[j])) for i in range(50)]
+    assert latent.nearest(z).tolist() == slow
+
+
+def test_umap_keeps_neighbours_together_and_repeats():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(120, 12)).astype(np.float32)
+    points[:60, 0] += 30
+    flat = latent.project(points)
+    assert flat.shape == (120, 2) and flat.dtype == np.float32
+    assert np.array_equal(latent.nearest(flat) < 60, np.arange(120) < 60)
+    assert np.array_equal(latent.project(points), flat)

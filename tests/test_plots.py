@@ -251,6 +251,13 @@ def test_the_panels_of_figure_1_are_lettered_in_order():
     assert titles == ["(a) dummy settings", "(b) random settings", "(c) feedback", "(d) PCA"]
 
 
+def test_panels_share_one_legend_outside_of_them():
+    fig = plots.plot_latent_space(PANELS)
+    assert [ax for ax in fig.axes if ax.get_legend()] == []
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Delay", "Overdrive", "unseen speaker"]
+
+
 # --- curves and bars --------------------------------------------------------------------------------------------------
 def test_a_history_shows_what_there_is_against_pca():
     loss, mse, kl = plots.plot_history(HISTORY, pca_mse=(0.33, 0.31)).axes

@@ -30,7 +30,7 @@ FLOORS = [
     ["effects", "corpora"],
     ["shards", "rendering", "spectrogram"],
     ["vae", "training", "blackbox"],
-    ["latent", "controller", "metrics"],
+    ["baselines", "latent", "interpolation", "evaluation", "controller", "metrics"],
     ["matching"],
     ["plots", "figures", "widgets"],
     ["notebooks", "__main__"],
@@ -121,7 +121,7 @@ def test_models_train_on_a_machine_without_audio_libraries(name):
 
 
 def test_everything_imported_is_declared():
-    own = {"vaefx_lib", *sys.stdlib_module_names}
+    own = {"vaefx_lib", "conftest", *sys.stdlib_module_names}
     for folder, declared in ((LIBRARY, DEPENDENCIES), (ROOT / "tests", DEPENDENCIES | TEST_DEPENDENCIES)):
         for path in sorted([*folder.glob("*.py"), *folder.glob("effects/*.py")]):
             used = {dotted.split(".")[0] for dotted in imports(path)} - own

@@ -9,15 +9,24 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import audio, baselines, config, corpora, effects, latent, rendering, shards, spectrogram, training
+from vaefx_lib import config, corpora, effects, interpolation, latent, rendering, spectrogram, training
 from vaefx_lib.latent import Embedded
 
-N_PATHS = 64  # interpolations whose drift is averaged
-STEPS = 10  # of one: both ends and eight between
+SPACES = ("vae", "pca", "no_model")  # of an `Embedded`
+
+
+def fit_probe(z, labels):
+    """A logistic regression that reads labels off vectors, (n, d) -> (n,): scikit-learn's, with scaled features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000)).fit(z, labels)
 
 
 def probe_accuracy(train_z, train_labels, test_z, test_labels, *, shuffle_seed: int | None = None) -> float:
@@ -33,15 +42,28 @@ def probe_accuracy(train_z, train_labels, test_z, test_labels, *, shuffle_seed: 
     Returns
     -------
     float in [0, 1]
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
+    Used in `03_latent_clustering`.
+    """
     if shuffle_seed is not None:
         train_labels = np.random.default_rng(shuffle_seed).permutation(train_labels)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000))
-    return float(probe.fit(train_z, train_labels).score(test_z, test_labels))
+    return float(fit_probe(train_z, train_labels).score(test_z, test_labels))
+
+
+def margins(probe, z, labels) -> np.ndarray:
+    """Log-odds of each vector's own label against the likeliest other one, shape (n,): below 0 the probe is wrong.
+
+    Parameters
+    ----------
+    probe : what `fit_probe` gave
+    z : array, shape (n, d)
+    labels : array of str, shape (n,)
+
+    Used in `03_latent_clustering`.
+    """
+    known = probe.predict_log_proba(z)  # (n, labels)
+    own = probe.classes_ == np.asarray(labels)[:, None]
+    return known[own] - np.where(own, -np.inf, known).max(axis=1)
 
 
 def settings_r2(train: Embedded, test: Embedded, space: str) -> dict[str, dict[str, float]]:
@@ -55,6 +77,8 @@ def settings_r2(train: Embedded, test: Embedded, space: str) -> dict[str, dict[s
         At random settings.
     space : str
         "vae", "pca" or "no_model".
+
+    Used in `03_latent_clustering`.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
@@ -81,87 +105,51 @@ def silhouette(z, labels) -> float:
     return float(silhouette_score(z, labels))
 
 
-def drift(path: np.ndarray) -> np.ndarray:
-    """Mean squared change along a path from where it starts.
+def scores(
+    train: Embedded,
+    test: Embedded,
+    dummy_train: Embedded,
+    dummy_test: Embedded,
+    *,
+    parts: Mapping[str, slice] | None = None,
+) -> dict:
+    """Every number about the latent space and the reconstruction, nested as in `metrics.json`.
 
     Parameters
     ----------
-    path : array, shape (steps, ...)
+    train, test, dummy_train, dummy_test : Embedded
+        The subsets of these names, or others like them.
+    parts : mapping of str to slice, optional
+        Parts of the VAE's latent vector (`latent.parts`) to be probed on their own, as "vae_content" and so on.
 
     Returns
     -------
-    float
+    dict
+        `latent`: latent_dim, n_effects, and per space ("vae", "pca", "no_model") the probe accuracy at random and at
+        dummy settings, silhouette likewise, and R2 of the settings. `reconstruction`: see `reconstruction_scores`.
+
+    Used in `03_latent_clustering`.
     """
-    return float(np.square(path[1:] - path[0]).mean())
-
-
-def interpolation_drift(run: training.Run, pca: baselines.Pca, dataset: shards.Dataset) -> dict[str, float]:
-    """How far what should stay moves on the way between two latent vectors.
-
-    - `effects_dry_drift`: one source, Delay at one end, Overdrive at the other (the first and last effect of the
-      preset), random settings. Mean squared change of the dry row divided by that of the wet row.
-    - `audio_wet_drift`: two sources, one effect at the same settings. What should stay is what the effect adds: the
-      long-term spectrum of wet minus dry. Its mean squared change, divided by that of the wet row's long-term spectrum.
-
-    Each is a ratio of means over 64 paths; `pca.` has the same of straight lines between PCA scores.
-
-    Parameters
-    ----------
-    run : Run
-    pca : Pca
-    dataset : Dataset
-        Its dry clips are the sources.
-    """
-    clips = [dataset[i][0] for i in range(min(N_PATHS, len(dataset)))]
-    first, last = (effects.load(name) for name in (run.preset.render.effects[-1], run.preset.render.effects[0]))
-    rng = np.random.default_rng(run.preset.render.seed)
-    sums = {name: np.zeros((2, 2)) for name in ("vae", "pca")}
-    for clip, other in zip(clips, clips[1:] + clips[:1], strict=True):
-        settings = {effect.name: rng.uniform(0.2, 0.9, len(effect.params)) for effect in (first, last)}
-        ends = [
-            wet_pair(run, clip, first, settings[first.name]),
-            wet_pair(run, clip, last, settings[last.name]),
-            wet_pair(run, other, last, settings[last.name]),
-        ]
-        x = np.stack(ends)
-        for name, z in (("vae", latent.embed(run, x)), ("pca", pca.transform(x))):
-            back = (lambda z: latent.decode(run, z)) if name == "vae" else pca.inverse_transform
-            swap = back(latent.interpolate(z[0], z[1], STEPS))  # (steps, 2, frames, bins)
-            sums[name][0] += drift(swap[:, 0]), drift(swap[:, 1])
-            walk = back(latent.interpolate(z[1], z[2], STEPS)).mean(axis=2)  # over time: (steps, 2, bins)
-            sums[name][1] += drift(walk[:, 1] - walk[:, 0]), drift(walk[:, 1])
-    ratios = {name: (total[:, 0] / total[:, 1]).tolist() for name, total in sums.items()}
-    keys = ("effects_dry_drift", "audio_wet_drift")
-    return {**dict(zip(keys, ratios["vae"], strict=True)), "pca": dict(zip(keys, ratios["pca"], strict=True))}
-
-
-def wet_pair(run: training.Run, dry: np.ndarray, effect: effects.Effect, settings) -> np.ndarray:
-    """Standardised spectrogram pair (2, frames, bins) of a dry clip (samples,) and the same through an effect."""
-    peak_dbfs = run.preset.render.peak_dbfs
-    dry = audio.peak_level(dry, peak_dbfs)
-    wet = audio.peak_level(audio.to_mono(effect.render(dry, settings, run.preset.stft.sample_rate_hz)), peak_dbfs)
-    return run.statistics.standardise(spectrogram.magnitude(np.stack([dry.reshape(-1), wet]), run.preset.stft))
-
-
-def scores(train: Embedded, test: Embedded, dummy_train: Embedded, dummy_test: Embedded) -> dict:
-    """Every number about the latent space and the reconstruction, nested as in `metrics.json`."""
-    spaces = ("vae", "pca", "no_model")
-    probe = {s: probe_accuracy(getattr(train, s), train.effects, getattr(test, s), test.effects) for s in spaces}
-    fixed = {
-        s: probe_accuracy(getattr(dummy_train, s), dummy_train.effects, getattr(dummy_test, s), dummy_test.effects)
-        for s in spaces
-    }
-    shuffled = probe_accuracy(train.vae, train.effects, test.vae, test.effects, shuffle_seed=0)
-    names, counts = np.unique(test.effects, return_counts=True)
+    subsets = (train, test, dummy_train, dummy_test)
+    spaces = {name: [getattr(e, name) for e in subsets] for name in SPACES}
+    for name, part in (parts or {}).items():
+        spaces[f"vae_{name}"] = [e.vae[:, part] for e in subsets]
+    probe, fixed = {}, {}
+    for name, (z, test_z, dummy_z, dummy_test_z) in spaces.items():
+        probe[name] = probe_accuracy(z, train.effects, test_z, test.effects)
+        fixed[name] = probe_accuracy(dummy_z, dummy_train.effects, dummy_test_z, dummy_test.effects)
+    _, counts = np.unique(test.effects, return_counts=True)
+    probe["chance"] = float(counts.max() / counts.sum())
+    probe["shuffled_labels"] = probe_accuracy(train.vae, train.effects, test.vae, test.effects, shuffle_seed=0)
     return {
         "latent": {
             "latent_dim": train.vae.shape[1],
-            "probe_accuracy": {**probe, "chance": float(counts.max() / counts.sum()), "shuffled_labels": shuffled},
+            "n_effects": len(counts),
+            "probe_accuracy": probe,
             "probe_accuracy_dummy": fixed,
-            "silhouette": {s: silhouette(getattr(test, s), test.effects) for s in spaces},
-            "silhouette_dummy": {s: silhouette(getattr(dummy_test, s), dummy_test.effects) for s in spaces},
-            "settings_r2": {s: settings_r2(train, test, s) for s in spaces},
-            "effects": len(names),
+            "silhouette": {name: silhouette(z[1], test.effects) for name, z in spaces.items()},
+            "silhouette_dummy": {name: silhouette(z[3], dummy_test.effects) for name, z in spaces.items()},
+            "settings_r2": {name: settings_r2(train, test, name) for name in SPACES},
         },
         "reconstruction": reconstruction_scores(test),
     }
@@ -212,8 +200,10 @@ def evaluate_folder(folder: str | Path, preset: config.Preset) -> dict:
             for name in ("test", "dummy_test")
         }
         test, dummy_test = (latent.embed_dataset(run, pca, dataset) for dataset in subsets.values())
-        result = scores(train, test, latent.embed_subset(run, "dummy_train"), dummy_test)
-        result["latent"]["n_per_effect"] = len(test.effects) // result["latent"]["effects"]
-        result["interpolation"] = interpolation_drift(run, pca, subsets["test"])
+        dummy_train = latent.embed_subset(run, "dummy_train")
+        result = scores(train, test, dummy_train, dummy_test, parts=latent.parts(run))
+        result["latent"]["n_per_effect"] = len(test.effects) // result["latent"]["n_effects"]
+        if run.preset.vae.inputs == spectrogram.CHANNELS:
+            result["interpolation"] = interpolation.mean_drift(run, pca, subsets["test"])
     result["speakers"] = sorted({u.speaker for u in utterances})
     return result

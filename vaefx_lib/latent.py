@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +143,64 @@ def embed_subset(run: training.Run, subset: str) -> Embedded:
     return embed_dataset(run, training_pca(run), dataset, errors="train" not in subset, path=path)
 
 
+def parts(run: training.Run) -> dict[str, slice]:
+    """Which dimensions of the latent vector describe the content, and which the effect.
+
+    A network that does not divide them gives all for both. Used in notebooks 03 and 04.
+    """
+    if run.preset.vae.architecture != "factorised":
+        return {"content": slice(None), "effect": slice(None)}
+    first = run.preset.vae.latent_dim - run.preset.vae.effect_dim
+    return {"content": slice(0, first), "effect": slice(first, None)}
+
+
+def together(train: Embedded, test: Embedded, per_effect: int) -> tuple[Embedded, np.ndarray]:
+    """Equally many clips of each effect for one map: all of `test`, filled up with the first of `train`.
+
+    Parameters
+    ----------
+    train, test : Embedded
+        Of training and of unseen speakers.
+    per_effect : int
+
+    Returns
+    -------
+    Embedded
+        Without reconstruction errors.
+    unseen : array of bool, shape (n,)
+        True for those from `test`.
+
+    Raises
+    ------
+    ValueError
+        If an effect has fewer clips.
+
+    Used in `03_latent_clustering`.
+    """
+    kept = {"train": [], "test": []}
+    for name in sorted({*train.effects, *test.effects}):
+        old, new = np.flatnonzero(train.effects == name), np.flatnonzero(test.effects == name)[:per_effect]
+        if len(old) + len(new) < per_effect:
+            raise ValueError(f"{name} has {len(old) + len(new)} clips: per_effect is {per_effect}")
+        kept["train"].extend(old[: per_effect - len(new)])
+        kept["test"].extend(new)
+    sources = [(e, np.sort(rows).astype(int)) for e, rows in zip((train, test), kept.values(), strict=True)]
+    fields = ("vae", "pca", "no_model", "effects", "speakers")
+    arrays = {field: np.concatenate([getattr(e, field)[rows] for e, rows in sources]) for field in fields}
+    none = np.zeros((0, 2), np.float32)
+    settings = [e.settings[i] for e, rows in sources for i in rows]
+    unseen = np.repeat([False, True], [len(rows) for _, rows in sources])
+    return Embedded(vae_mse=none, pca_mse=none, settings=settings, **arrays), unseen
+
+
+def nearest(z: np.ndarray) -> np.ndarray:
+    """Index of the nearest other vector (Euclidean) of each: (n, d) -> (n,). Used in `03_latent_clustering`."""
+    squares = np.square(z).sum(axis=1)
+    distances = squares[:, None] + squares - 2 * z @ z.T
+    np.fill_diagonal(distances, np.inf)
+    return distances.argmin(axis=1)
+
+
 def mse(x: np.ndarray, x_hat: np.ndarray) -> np.ndarray:
     """Mean squared error over frames and bins: two arrays (n, channels, frames, bins) -> (n, channels)."""
     return np.square(x_hat - x.astype(np.float32)).mean(axis=(2, 3))
@@ -172,10 +231,24 @@ def project(points: np.ndarray, *, method: str = "umap", seed: int = 0, path: st
 
             flat = PCA(2, random_state=seed).fit_transform(points)
         else:
-            import umap
-
-            flat = umap.UMAP(n_neighbors=15, min_dist=0.1, random_state=seed, n_jobs=1).fit_transform(points)
+            flat = _umap(points, seed)
         return {"map": np.asarray(flat, np.float32)}
 
     key = store.fingerprint(method, seed, np.asarray(points))
     return (store.cached(path, key, compute) if path else compute())["map"]
+
+
+def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    """UMAP from exact neighbours. Left to itself it would call a Python function for every pair of points."""
+    import umap
+    from sklearn.neighbors import NearestNeighbors
+
+    count = min(15, len(points) - 1)
+    distances, indices = NearestNeighbors(n_neighbors=count - 1, algorithm="brute").fit(points).kneighbors()
+    indices = np.column_stack([np.arange(len(points)), indices])  # each point is its own first neighbour
+    distances = np.column_stack([np.zeros(len(points)), distances]).astype(np.float32)
+    options = {"n_neighbors": count, "min_dist": 0.1, "random_state": seed, "n_jobs": 1}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*knn_search_index.*")  # it could not place further points
+        reducer = umap.UMAP(precomputed_knn=(indices, distances), force_approximation_algorithm=True, **options)
+        return reducer.fit_transform(points)

@@ -134,11 +134,17 @@ def plot_latent_values(points, values, *, label: str, unseen, ax: Axes | None = 
 
 
 def plot_latent_space(panels: Mapping[str, Callable[[Axes], object]]) -> plt.Figure:
-    """Figure 1: panels (a), (b), ... in two columns; title -> function that draws on an axes. Used in notebook 03."""
-    fig, axes = _grid(len(panels), 2, 5, 4.5)
+    """Figure 1: panels (a), (b), ... in three columns; title -> function that draws on an axes. Used in notebook 03."""
+    fig, axes = _grid(len(panels), 3, 3.8, 3.6)
+    keys = {}
     for ax, letter, (title, draw) in zip(axes, "abcdefgh", panels.items()):
         draw(ax)
         ax.set_title(f"({letter}) {title}", loc="left")
+        if legend := ax.get_legend():  # one for all panels: in each it would lie on the dots
+            keys |= {text.get_text(): key for text, key in zip(legend.get_texts(), legend.legend_handles)}
+            legend.remove()
+    if keys:
+        fig.legend(keys.values(), keys, loc="outside lower center", ncols=len(keys))
     return fig
 
 
