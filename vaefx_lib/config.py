@@ -77,8 +77,8 @@ class Train:
 
     beta: float = 1.0  # weight of the KL term, in the units of the ELBO: both terms are sums over one clip
     learning_rate: float = 1e-3  # the highest; it rises over the first tenth of all steps and falls to zero by the last
-    batch_size: int = 32
-    max_epochs: int = 6
+    batch_size: int = 16
+    max_epochs: int = 5
     gradient_clip: float = 1.0  # largest norm of the gradient of the loss per input value
     seed: int = 0
 

@@ -226,7 +226,9 @@ class LitVae(L.LightningModule):
         optimiser = torch.optim.AdamW(self.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
         total = self.steps + 1
         rising = max(0.1, 2 / total)  # at least one step: a rise of none divides by zero
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=total, pct_start=rising)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, rate, total_steps=total, pct_start=rising, cycle_momentum=False
+        )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

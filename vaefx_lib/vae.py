@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from vaefx_lib.config import Vae
 
 ARCHITECTURES = ("conv2d", "factorised")
+NOISE = (
+    0.03  # of the mean power of dry: what it may miss at a frequency of change before that says nothing of the effect
+)
 
 
 def reparameterize(mu: Tensor, logvar: Tensor, *, sample: bool) -> Tensor:
@@ -188,8 +191,8 @@ def zero_(layer: nn.Conv1d) -> nn.Conv1d:
 class FactorisedEncoder(nn.Module):
     """Content from dry, effect from dry and wet.
 
-    The effect part sees features pooled over time (mean and deviation, as in x-vectors: Snyder et al., 2018), and the
-    correlation of the wet frame energy with the dry one at every lag, where an echo shows as a peak.
+    The effect part sees features pooled over time (mean and deviation, as in x-vectors: Snyder et al., 2018), and how
+    wet follows dry at every lag, where an echo shows as a peak.
     """
 
     def __init__(self, frames: list[int], bins: int, width: int, content_dim: int, effect_dim: int):
@@ -206,10 +209,9 @@ class FactorisedEncoder(nn.Module):
             nn.Conv1d(2 * width, 2 * content_dim, 1),
         )
         self.change = nn.Sequential(nn.Conv1d(2 * width, width, 4, stride=2, padding=1), nn.GELU(), Residual(width))
-        pooled = 6 * width + 2 * frames[0]
+        self.norms = nn.ModuleList([nn.LayerNorm(6 * width), nn.LayerNorm(3 * frames[0])])
         self.effect = nn.Sequential(
-            nn.LayerNorm(pooled),
-            nn.Linear(pooled, 256),
+            nn.Linear(6 * width + 3 * frames[0], 256),
             nn.GELU(),
             nn.Linear(256, 256),
             nn.GELU(),
@@ -221,8 +223,9 @@ class FactorisedEncoder(nn.Module):
         dry, wet = (self.frame(x[:, c].transpose(1, 2)) for c in (0, 1))  # (batch, width, frames)
         content_mu, content_logvar = self.content(dry).chunk(2, dim=1)  # (batch, content_dim, steps)
         both = torch.cat([dry, wet - dry], dim=1)
-        pooled = torch.cat([*pool(both), *pool(self.change(both)), *lag_correlation(x)], dim=1)
-        effect_mu, effect_logvar = self.effect(pooled).chunk(2, dim=1)
+        parts = [*pool(both), *pool(self.change(both))], echo_response(x)
+        seen = torch.cat([norm(torch.cat(part, dim=1)) for norm, part in zip(self.norms, parts, strict=True)], dim=1)
+        effect_mu, effect_logvar = self.effect(seen).chunk(2, dim=1)
         mu = torch.cat([content_mu.flatten(1), effect_mu], dim=1)
         return mu, torch.cat([content_logvar.flatten(1), effect_logvar], dim=1)
 
@@ -232,8 +235,12 @@ def pool(features: Tensor) -> tuple[Tensor, Tensor]:
     return features.mean(2), (features.var(2, correction=0) + 1e-6).sqrt()
 
 
-def lag_correlation(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Correlation of the frame energies of dry with wet, and of dry with itself, at lags of 0, 1, ... frames.
+def echo_response(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How wet follows dry, at lags of 0, 1, ... frames, with no word of what is said.
+
+    From the spectrograms in at most 64 bands, as deviations from each band's mean over time. All bands share one
+    response, that which turns dry into wet with the least squared error: an echo is a peak at its lag (Wiener
+    deconvolution).
 
     Parameters
     ----------
@@ -241,24 +248,28 @@ def lag_correlation(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    cross, auto : Tensor, shape (batch, frames)
-        In [-1, 1].
+    response, cross, auto : Tensor, shape (batch, frames)
+        The response; the correlation of dry with wet; that of dry with itself. Correlations lie in [-1, 1].
     """
     frames = x.shape[2]
-    energy = x.mean(3)
-    energy = F.normalize(energy - energy.mean(2, keepdim=True), dim=2)
-    dry, wet = torch.fft.rfft(energy, n=2 * frames).unbind(1)
-    return tuple(torch.fft.irfft(dry.conj() * other, n=2 * frames)[:, :frames] for other in (wet, dry))
+    bands = F.adaptive_avg_pool2d(x, (frames, min(64, x.shape[3])))
+    spectra = torch.fft.rfft(bands - bands.mean(2, keepdim=True), n=2 * frames, dim=2)  # zeros behind: no wrapping
+    dry, wet = spectra.unbind(1)  # (batch, frequencies of change, bands)
+    cross = (dry.conj() * wet).sum(2)
+    dry_power, wet_power = (part.abs().square().sum(2) for part in (dry, wet))
+    energy, wet_energy = (torch.fft.irfft(power, n=2 * frames)[:, :1] + 1e-6 for power in (dry_power, wet_power))
+    ratios = cross / (dry_power + NOISE * energy), cross / (energy * wet_energy).sqrt(), dry_power / energy
+    return tuple(torch.fft.irfft(ratio, n=2 * frames)[:, :frames] for ratio in ratios)
 
 
 class FactorisedDecoder(nn.Module):
     """Dry from content; wet from the same features with the effect's gains and echoes.
 
     The effect part sets a gain and an offset for each feature (FiLM: Perez et al., 2018), and four echo patterns over
-    lags of 0 to frames - 1, which are convolved with 16 features each.
+    lags of 0 to frames - 1, which are convolved with 32 features each.
     """
 
-    PATTERNS, ECHOED = 4, 16
+    PATTERNS, ECHOED = 4, 32
 
     def __init__(self, frames: list[int], bins: int, width: int, content_dim: int, effect_dim: int):
         super().__init__()
