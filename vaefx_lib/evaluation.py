@@ -138,8 +138,9 @@ def scores(
     for name, (z, test_z, dummy_z, dummy_test_z) in spaces.items():
         probe[name] = probe_accuracy(z, train.effects, test_z, test.effects)
         fixed[name] = probe_accuracy(dummy_z, dummy_train.effects, dummy_test_z, dummy_test.effects)
-    _, counts = np.unique(test.effects, return_counts=True)
-    probe["chance"] = float(counts.max() / counts.sum())
+    for accuracy, labels in ((probe, test.effects), (fixed, dummy_test.effects)):
+        _, counts = np.unique(labels, return_counts=True)
+        accuracy["chance"] = float(counts.max() / counts.sum())
     probe["shuffled_labels"] = probe_accuracy(train.vae, train.effects, test.vae, test.effects, shuffle_seed=0)
     return {
         "latent": {
