@@ -73,6 +73,8 @@ def test_the_dry_row_of_the_factorised_network_stays_between_effects_and_that_of
     assert found["effects_dry_drift"] == pytest.approx(0, abs=1e-9)
     assert found["audio_wet_drift"] > 0
     assert found["pca"]["effects_dry_drift"] > 0.001
+    assert found["cross_fade"]["effects_dry_drift"] == pytest.approx(0, abs=1e-9)
+    assert found["cross_fade"]["audio_wet_drift"] > 0
     assert found["paths"] == len(clips)
     assert interpolation.mean_drift(run, pca, clips) == found
 
