@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -446,7 +447,8 @@ def test_shards_load_with_numpy_alone_and_match_their_sha256(tiny_train_dir, tin
 
 def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch):
     ticks = iter(range(0, 1000, 3))
-    monkeypatch.setattr(rendering.time, "monotonic", lambda: next(ticks))
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), sleep=time.sleep)  # not for the threads of other modules
+    monkeypatch.setattr(rendering, "time", clock)
     results = [(Path(str(i)), {"rows": [None] * 500}) for i in range(4)]
     assert list(rendering._follow(iter(results), "train", 3000, 1000, True)) == results
     lines = capsys.readouterr().err.splitlines()
