@@ -104,12 +104,12 @@ def test_evaluate_prints_json_and_nothing_else_on_stdout(home, monkeypatch):
         print("embedding ...")
         return {"probe_accuracy": {"vae": 0.97, "pca": 0.9}, "latent_dim": preset.vae.latent_dim}
 
-    put_in_place(monkeypatch, "latent", evaluate_folder=evaluate_folder)
+    put_in_place(monkeypatch, "evaluation", evaluate_folder=evaluate_folder)
     result = vaefx("evaluate", "vae", "--speech", "talk", "--preset", "smoke", "--json")
-    assert json.loads(result.stdout) == {"latent_dim": 16, "probe_accuracy": {"pca": 0.9, "vae": 0.97}}
+    assert json.loads(result.stdout) == {"latent_dim": 32, "probe_accuracy": {"pca": 0.9, "vae": 0.97}}
     assert "embedding" in result.stderr
     plain = vaefx("evaluate", "vae", "--speech", "talk", "--preset", "smoke")
-    assert plain.stdout.splitlines() == ["latent_dim 16", "probe_accuracy.pca 0.9", "probe_accuracy.vae 0.97"]
+    assert plain.stdout.splitlines() == ["latent_dim 32", "probe_accuracy.pca 0.9", "probe_accuracy.vae 0.97"]
 
 
 def test_effects_are_listed_with_the_parameters_that_they_have():

@@ -447,6 +447,7 @@ def test_shards_load_with_numpy_alone_and_match_their_sha256(tiny_train_dir, tin
 
 def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch):
     ticks = iter(range(0, 1000, 3))
+    monkeypatch.setenv("VAEFX_HEADLESS", "1")  # other tests start kernels
     clock = SimpleNamespace(monotonic=lambda: next(ticks), sleep=time.sleep)  # not for the threads of other modules
     monkeypatch.setattr(rendering, "time", clock)
     results = [(Path(str(i)), {"rows": [None] * 500}) for i in range(4)]
