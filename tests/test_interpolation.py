@@ -135,3 +135,17 @@ def test_a_network_that_reads_wet_alone_has_no_path_to_measure(run, clips):
     wet_only = dataclasses.replace(run.preset, vae=dataclasses.replace(run.preset.vae, inputs=("wet",)))
     with pytest.raises(ValueError, match="between dry and wet"):
         interpolation.mean_drift(dataclasses.replace(run, preset=wet_only), None, clips)
+
+
+# --- kept -------------------------------------------------------------------------------------------------------------
+def test_what_was_measured_is_kept_until_an_argument_changes(run, clips):
+    asked = []
+
+    def measured(run, dataset, effect, name):
+        asked.append(name)
+        return {"value": len(asked)}
+
+    for name, count in (("drive", 1), ("drive", 1), ("muffle", 2), ("drive", 1)):
+        assert interpolation.kept(run, clips, measured, clips, OVERDRIVE, name) == {"value": count}
+    assert interpolation.kept(run, clips, measured, clips, DELAY, "drive") == {"value": 3}
+    assert asked == ["drive", "muffle", "drive"]

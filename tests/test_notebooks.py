@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from vaefx_lib import config, notebooks, store
+from vaefx_lib import config, figures, notebooks, store
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 PARAMETERS = 'preset: str = "report"  # experiment\nseed: int = 0\nbeta: float = 1.0\nquick: bool = False'
@@ -162,3 +162,10 @@ def test_a_value_written_as_text_is_parsed_back_to_itself(value):
 
 def test_text_for_a_str_parameter_is_never_parsed():
     assert [notebooks.convert("x", "str", text) for text in ("7", "True", " a'b", "")] == ["7", "True", " a'b", ""]
+
+
+def test_a_quick_run_from_caches_does_not_replace_the_time_of_a_cold_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
+    for seconds in (3.0, 90.04, 12.0):
+        notebooks.record_timing("smoke", "01_data_rendering", seconds)
+    assert figures.metrics("smoke")["timing"] == {"01_data_rendering_s": 90.0}

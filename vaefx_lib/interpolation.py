@@ -5,14 +5,39 @@ Errors and changes are mean squares of standardised spectrograms.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
-from vaefx_lib import audio, baselines, effects, latent, shards, spectrogram, training
+from vaefx_lib import audio, baselines, effects, latent, shards, spectrogram, store, training
 
 SETTINGS = (0.2, 0.9)  # of the effects at both ends: neither inaudible nor extreme
 N_PATHS = 32  # interpolations whose drift is averaged
 STEPS = 10  # of one: both ends and eight between
 N_CLIPS = 32  # over which errors are averaged
+
+
+def kept(run: training.Run, dataset: shards.Dataset, measure: Callable[..., dict], *args) -> dict:
+    """`measure(run, *args)`, kept in the run folder until the weights, the data, the arguments or this module change.
+
+    Parameters
+    ----------
+    run : Run
+    dataset : Dataset
+        What is measured on.
+    measure : function
+        One of this module, giving a dict that JSON can hold.
+    *args
+        Its other arguments. `dataset` and `Pca` ones count by the data, effects by their names.
+    """
+    plain = [getattr(arg, "name", arg) for arg in args if not isinstance(arg, shards.Dataset | baselines.Pca)]
+    weights = run.folder / "model.safetensors"
+    key = store.fingerprint(weights, dataset.fingerprint, measure.__name__, plain, Path(__file__))
+    path = run.folder / "measured" / f"{measure.__name__}-{key[:16]}.json"
+    if not path.exists():
+        store.write_json(path, measure(run, *args))
+    return store.read_json(path)
 
 
 def wet_pair(run: training.Run, dry: np.ndarray, effect: effects.Effect, settings) -> np.ndarray:
