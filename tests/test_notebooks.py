@@ -73,7 +73,7 @@ def test_a_good_notebook_runs_here_with_the_given_parameters_and_leaves_its_copy
     "source, reason",
     [
         ("print('line before')\nraise KeyError('no such speaker')", "KeyError: 'no such speaker'"),
-        ("import os, signal, time\nprint('line before', flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), signal.SIGKILL)", "kernel died"),
+        ("import os, time\nprint('line before', flush=True)\ntime.sleep(1)\nos.kill(os.getpid(), 9)", "kernel died"),
         ("import time\nprint('line before')\ntime.sleep(60)", "longer than 4 s"),
     ],
     ids=["a cell raises", "the kernel is killed", "time is up"],
