@@ -107,8 +107,6 @@ def test_imports_lead_down_the_floors_and_never_in_a_circle():
 @pytest.mark.parametrize("name", ["vae", "training"])
 def test_models_train_on_a_machine_without_audio_libraries(name):
     edges = graph(at_import_only=True)
-    if name not in edges:
-        pytest.skip(f"there is no {name}.py")
     reached, waiting = set(), [name]
     while waiting:
         module = waiting.pop()
@@ -151,9 +149,7 @@ def test_conda_and_pip_users_get_the_same_packages():
 
 
 def tracked():
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip("not a git checkout")
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
