@@ -3,6 +3,8 @@
 import errno
 import io
 import math
+import os
+import re
 import time
 
 import numpy as np
@@ -98,7 +100,25 @@ def test_an_ogg_that_lacks_its_last_page_is_refused(tmp_path):
     soundfile.write(tmp_path / "a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, (10 * RATE, 1)), RATE)
     whole = (tmp_path / "a.ogg").read_bytes()
     (tmp_path / "a.ogg").write_bytes(whole[: whole.rfind(b"OggS")])
-    assert " is cut short: it ends before " in refusal(audio.load, tmp_path / "a.ogg")
+    assert refusal(audio.load, tmp_path / "a.ogg") == f"{tmp_path / 'a.ogg'} is cut short: it lacks its last page"
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.99])
+def test_an_ogg_with_one_wrong_byte_is_refused(tmp_path, place):
+    """The decoder passes over the page that it is in, without a word."""
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (10 * RATE, 1)), RATE)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1
+    path.write_bytes(data)
+    assert re.match(rf"{path} is damaged: the checksum of its page at byte \d+ is wrong$", refusal(audio.load, path))
+
+
+def test_bytes_after_the_last_page_of_an_ogg_are_no_harm(tmp_path):
+    soundfile.write(tmp_path / "a.ogg", tone()[0], RATE)
+    with open(tmp_path / "a.ogg", "ab") as file:
+        file.write(b"TAG" + bytes(125))
+    assert audio.load(tmp_path / "a.ogg")[0].shape == (1, RATE)
 
 
 def test_a_wav_whose_outer_size_is_wrong_loads_if_its_sound_is_whole(tmp_path):
@@ -143,8 +163,100 @@ def test_what_is_not_audio_is_refused(tmp_path, content, reason, suffix):
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     assert refusal(audio.load, tmp_path / "none.wav") == f"{tmp_path / 'none.wav'} does not exist"
-    assert refusal(audio.load, tmp_path) == f"{tmp_path} is not a file"
-    assert refusal(audio.load, str(tmp_path)) == f"{tmp_path} is not a file"
+    assert refusal(audio.load, tmp_path) == f"{tmp_path} is a folder, not a file"
+    assert refusal(audio.load, str(tmp_path)) == f"{tmp_path} is a folder, not a file"
+
+
+def test_links_are_followed_if_they_lead_to_a_file(tmp_path):
+    audio.save(tmp_path / "a.wav", tone(), RATE)
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    assert np.array_equal(audio.load(tmp_path / "link.wav")[0], tone())
+    (tmp_path / "a.wav").unlink()
+    message = refusal(audio.load, tmp_path / "link.wav")
+    assert message == f"{tmp_path / 'link.wav'} is a link to a.wav, which does not exist"
+    (tmp_path / "a.wav").symlink_to("link.wav")
+    assert refusal(audio.load, tmp_path / "a.wav") == f"{tmp_path / 'a.wav'} is a link that leads back to itself"
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")  # to open it would wait for someone who writes
+    assert refusal(audio.load, tmp_path / "a.wav") == f"{tmp_path / 'a.wav'} is a pipe, not a file"
+
+
+def wav_with(offset, value):
+    """A whole wav file but for a number of 4 bytes in its header."""
+    data = bytearray(audio.to_wav_bytes(tone(), RATE))
+    data[offset : offset + 4] = value.to_bytes(4, "little")
+    return data
+
+
+@pytest.mark.parametrize("rate", [1, 1_999, 768_001, 2_000_000_000])
+def test_a_rate_at_which_there_is_no_sound_is_refused(tmp_path, rate):
+    (tmp_path / "a.wav").write_bytes(wav_with(24, rate))
+    message = f"{tmp_path / 'a.wav'} has a sample rate of {rate} Hz: it must be between 2000 and 768000 Hz"
+    assert refusal(audio.load, tmp_path / "a.wav") == message
+
+
+@pytest.mark.parametrize("rate", [2_000, 768_000])
+def test_the_outermost_rates_load(tmp_path, rate):
+    (tmp_path / "a.wav").write_bytes(wav_with(24, rate))
+    assert audio.load(tmp_path / "a.wav")[1] == rate
+
+
+@pytest.mark.parametrize("rate", [0, 2**32 - 1])
+def test_an_impossible_rate_is_refused(tmp_path, rate):
+    (tmp_path / "a.wav").write_bytes(wav_with(24, rate))
+    assert refusal(audio.load, tmp_path / "a.wav").endswith(" its header states an impossible sample rate")
+
+
+def test_more_than_64_channels_are_refused(tmp_path):
+    sound = np.tile(tone(100)[0], (65, 1))
+    audio.save(tmp_path / "64.wav", sound[:64], RATE)
+    audio.save(tmp_path / "65.wav", sound, RATE)
+    assert audio.load(tmp_path / "64.wav")[0].shape == (64, 100)
+    assert refusal(audio.load, tmp_path / "65.wav") == f"{tmp_path / '65.wav'} has 65 channels: it must have at most 64"
+
+
+def test_a_header_that_promises_more_than_fits_into_memory_is_refused(tmp_path):
+    audio.save(tmp_path / "a.flac", tone(), RATE)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[21] |= 0x0F
+    data[22:26] = b"\xff" * 4  # with the above, 2**36 - 1 samples
+    (tmp_path / "a.flac").write_bytes(data)
+    message = f"{tmp_path / 'a.flac'} does not fit into memory: its header promises 68719476735 samples of 1 channels"
+    assert refusal(audio.load, tmp_path / "a.flac") == message
+
+
+@pytest.mark.parametrize(
+    ("content", "nature"),
+    [
+        (b"<!DOCTYPE html><html>404 Not Found</html>", "a web page"),
+        (b"  <HTML><head>", "a web page"),
+        (b"PK\x03\x04 and so on", "a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "text"),
+    ],
+)
+def test_a_refusal_says_what_a_file_looks_like(tmp_path, content, nature):
+    (tmp_path / "a.flac").write_bytes(content)
+    assert refusal(audio.load, tmp_path / "a.flac").endswith(f": Format not recognised; it looks like {nature}")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_whatever_bytes_are_wrong_a_file_loads_or_is_refused(tmp_path, suffix):
+    path, rng = tmp_path / f"a.{suffix}", np.random.default_rng(0)
+    soundfile.write(path, rng.uniform(-0.5, 0.5, (5_000, 2)), RATE)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in rng.integers(0, rng.choice([60, len(data)]), 3):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            audio.load(path)
+        except audio.AudioError as error:
+            assert str(error).startswith(f"{path} ") and "\n" not in str(error)
+            refused += 1
+    assert refused > 0
 
 
 def test_zero_samples_are_refused(tmp_path):

@@ -5,9 +5,13 @@ Audio is float32 of shape (channels, samples), or (samples,) where one channel i
 
 from __future__ import annotations
 
+import errno
 import io
 import math
+import os
 import re
+import stat
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +23,16 @@ from vaefx_lib import store
 
 SILENT_MEAN_SQUARE = 1e-5  # of a clip: -50 dBFS
 SILENT_PEAK = 1e-4  # of a whole file: -80 dBFS, above the noise of 16-bit dither
+MIN_RATE_HZ = 2_000  # below, no sound above 1 kHz is left
+MAX_RATE_HZ = 768_000  # the fastest converters
+MAX_CHANNELS = 64  # ambisonics of the seventh order
 UNKNOWN_LENGTH = 0xFFFFFFFF  # what a program that writes a wav into a pipe puts for the length
+BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+DECODER_MEANS = {  # what libsndfile says -> what is the case
+    "Internal error : SF_INFO struct incomplete": "its header states an impossible sample rate",
+    "Internal psf_fseek() failed": "it ends before the samples that its header promises",
+    "File does not exist or is not a regular file (possibly a pipe?)": "Format not recognised",  # of an mp3
+}
 
 
 class AudioError(ValueError):
@@ -43,34 +56,45 @@ def load(path: str | Path, *, sample_rate_hz: int | None = None) -> tuple[np.nda
     Raises
     ------
     AudioError
-        If the file is missing, a folder, empty, not audio, cut short, silent, or holds NaN or infinity.
+        If the file is missing, no file (a folder, a pipe, ...), may not be read, is empty, not audio, cut short,
+        silent, does not fit into memory, has a sample rate outside [2000, 768000] Hz or more than 64 channels, or
+        holds NaN or infinity.
 
     Used in `01_data_rendering`.
     """
     path = Path(path)
-    if not path.exists():
-        raise AudioError(f"{path} does not exist")
-    if not path.is_file():
-        raise AudioError(f"{path} is not a file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty: it holds 0 bytes")
+    head = _first_bytes(path)
+    name = os.fsencode(path) if os.name == "posix" else path  # soundfile cannot encode a name that is not UTF-8
     try:
-        with soundfile.SoundFile(path) as file:
-            frames, rate, log = file.frames, file.samplerate, file.extra_info
+        with soundfile.SoundFile(name) as file:
+            frames, rate, channels, log = file.frames, file.samplerate, file.channels, file.extra_info
+            if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+                raise AudioError(
+                    f"{path} has a sample rate of {rate} Hz: it must be between {MIN_RATE_HZ} and {MAX_RATE_HZ} Hz"
+                )
+            if channels > MAX_CHANNELS:
+                raise AudioError(f"{path} has {channels} channels: it must have at most {MAX_CHANNELS}")
             if frames > 2**40:
                 raise AudioError(f"{path} does not say how many samples it holds")
             audio = np.ascontiguousarray(file.read(dtype="float32", always_2d=True).T)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a suffix of headerless audio, such as .raw
-        reason = (
-            getattr(error, "error_string", "").removeprefix("Error : ").rstrip(".")
-            or "its content does not decode to the end"
-        )
+        reason = getattr(error, "error_string", "").removeprefix("Error : ").rstrip(".")
+        reason = DECODER_MEANS.get(reason, reason) or "its content does not decode to the end"
+        if reason.startswith("Format not recognised"):
+            reason += _nature(head)
         raise AudioError(f"{path} is not audio, or is damaged: {reason}") from error
+    except MemoryError as error:
+        raise AudioError(
+            f"{path} does not fit into memory: its header promises {frames} samples of {channels} channels"
+        ) from error
     if frames == 0:
         raise AudioError(f"{path} holds no sound: 0 samples")
+    fault = _ogg_fault(path) if head.startswith(b"OggS") else ""
+    if fault:
+        raise AudioError(f"{path} {fault}")
     if audio.shape[1] < frames:
         raise AudioError(f"{path} is cut short: its header promises {frames} samples, it holds {audio.shape[1]}")
-    if _is_cut_short(path, log):
+    if _is_cut_short(log):
         raise AudioError(f"{path} is cut short: it ends before the {audio.shape[1]} samples found in it are complete")
     check(audio, name=str(path))
     if np.abs(audio).max() < SILENT_PEAK:
@@ -80,22 +104,104 @@ def load(path: str | Path, *, sample_rate_hz: int | None = None) -> tuple[np.nda
     return resample(audio, rate, sample_rate_hz), sample_rate_hz
 
 
-def _is_cut_short(path: Path, log: str) -> bool:
-    """Whether a file ends early though the decoder took what there is for the whole.
+def load_stretch(path: str | Path, start: int, samples: int, *, sample_rate_hz: int) -> np.ndarray:
+    """A stretch of a long recording, and no more of the file is read; `load` is what tells whether all of it is whole.
 
-    For wav and aiff the decoder logs the size that the header promises and the one it found; an ogg stream must end
-    with a whole page that is marked as the last.
+    Parameters
+    ----------
+    path : path
+    start, samples : int
+        Its first sample and how many it has, counted at `sample_rate_hz`.
+    sample_rate_hz : int
+        Resample to this rate.
+
+    Returns
+    -------
+    np.ndarray, float32, shape (channels, samples)
+
+    Raises
+    ------
+    AudioError
+        If the stretch cannot be read, ends early, or holds NaN or infinity.
     """
-    for promised, found in re.findall(r"^\s*(?:data|SSND|Riff size)\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE):
-        if int(found) < int(promised) != UNKNOWN_LENGTH:
-            return True
-    with open(path, "rb") as file:
-        if file.read(4) != b"OggS":
-            return False
-        file.seek(max(0, path.stat().st_size - 2**17))  # a page is shorter than 2**16 bytes
-        tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    return len(page) < 27 or not page[5] & 4 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
+    name = os.fsencode(path) if os.name == "posix" else path
+    try:
+        with soundfile.SoundFile(name) as file:
+            rate, margin = file.samplerate, file.samplerate // 10  # the resampler's filter settles in the margins
+            step = rate // math.gcd(rate, sample_rate_hz)  # so many samples of the file are a whole number of ours
+            first = max(0, start * rate // sample_rate_hz - margin) // step * step
+            file.seek(first)
+            frames = samples * rate // sample_rate_hz + 2 * margin + step
+            audio = check(file.read(frames, dtype="float32", always_2d=True).T, name=str(path))
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise AudioError(f"{path} cannot be read from sample {start} at {sample_rate_hz} Hz on: {error}") from error
+    skipped = start - first * sample_rate_hz // rate
+    audio = resample(audio, rate, sample_rate_hz)[:, skipped : skipped + samples]
+    if audio.shape[1] < samples:
+        raise AudioError(f"{path} is cut short: it ends before sample {start + samples} at {sample_rate_hz} Hz")
+    return audio
+
+
+def _first_bytes(path: Path) -> bytes:
+    """The first bytes of what must be a file that holds some; a pipe is not opened, for that would wait for ever."""
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise AudioError(f"{path} is a {kinds.get(stat.S_IFMT(about.st_mode), 'device')}, not a file")
+        if about.st_size == 0:
+            raise AudioError(f"{path} is empty: it holds 0 bytes")
+        with open(path, "rb") as file:
+            return file.read(512)
+    except FileNotFoundError as error:
+        target = f"is a link to {os.readlink(path)}, which does not exist" if path.is_symlink() else "does not exist"
+        raise AudioError(f"{path} {target}") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise AudioError(f"{path} is a link that leads back to itself") from error
+        raise AudioError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _nature(head: bytes) -> str:
+    """What a file that is no audio seems to be, by its first bytes; "" if that is not plain."""
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "; it looks like a web page"
+    if head.startswith(b"PK"):
+        return "; it looks like a zip archive"
+    if not head.strip(b"\0"):
+        return "; it begins with nothing but zeros"
+    return "; it looks like text" if all(byte >= 32 or byte in b"\t\n\r" for byte in head) else ""
+
+
+def _is_cut_short(log: str) -> bool:
+    """Whether a wav or aiff file ends early though the decoder took what there is for the whole.
+
+    It logs the size that the header promises and the one it found.
+    """
+    found = re.findall(r"^\s*(?:data|SSND|Riff size)\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
+    return any(int(size) < int(promised) != UNKNOWN_LENGTH for promised, size in found)
+
+
+def _ogg_fault(path: Path) -> str:
+    """What is wrong with the pages of an ogg file, "" if nothing: the decoder passes over a damaged one in silence.
+
+    Source: RFC 3533, section 6. Its checksum takes the bits of a byte in the other order than zlib does.
+    """
+    data, at, is_last = path.read_bytes(), 0, False
+    while data[at : at + 4] == b"OggS":
+        segments = data[at + 26] if at + 26 < len(data) else 0
+        end = at + 27 + segments + sum(data[at + 27 : at + 27 + segments])
+        if end > len(data):
+            return "is cut short: its last page is not complete"
+        page = data[at : at + 22] + bytes(4) + data[at + 26 : end]
+        checksum = zlib.crc32(page.translate(BITS_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+        if checksum.to_bytes(4, "big").translate(BITS_REVERSED) != data[at + 22 : at + 26]:
+            return f"is damaged: the checksum of its page at byte {at} is wrong"
+        is_last, at = bool(data[at + 5] & 4), end
+    if is_last:
+        return ""
+    return f"is damaged: no page begins at byte {at}" if at < len(data) else "is cut short: it lacks its last page"
 
 
 def save(path: str | Path, audio, sample_rate_hz: int) -> None:
@@ -211,7 +317,8 @@ def _rate(sample_rate_hz) -> int:
 
 def is_silent(audio) -> bool:
     """Whether the mean square is below 1e-5 (-50 dBFS)."""
-    return bool(np.mean(np.square(audio, dtype=np.float64)) < SILENT_MEAN_SQUARE)
+    flat = np.reshape(audio, -1)
+    return bool(np.einsum("i,i->", flat, flat) < SILENT_MEAN_SQUARE * flat.size)  # one pass, the same bits every time
 
 
 def peak_level(audio, peak_dbfs: float = -12.0) -> np.ndarray:

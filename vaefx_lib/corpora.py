@@ -1,27 +1,54 @@
-"""Where dry sound comes from: the embedded speech, or any folder with one sub-folder per speaker.
+"""Where dry sound comes from: the embedded speech, VCTK, DAPS, MUSDB18, or any folder of speakers.
 
-A corpus is named by a text: ``"speech"`` or ``"folder:PATH"``.
+A corpus is named by a text:
+
+- ``speech``: the embedded corpus, 23 synthetic voices (see `speech/README.md`)
+- ``folder:PATH``: the wav, flac, ogg and mp3 files in the sub-folders of PATH, at any depth, one sub-folder per speaker
+- ``vctk[:PATH]``: VCTK 0.92, first microphone; ``vctk-mic2[:PATH]``: the second
+- ``daps[:PATH]``: DAPS, clean studio recordings; ``daps-produced``, ``daps-ipad_office1`` and so on: other conditions
+- ``musdb18[:PATH]``: MUSDB18-HQ, mixtures; ``musdb18-vocals``, ``-drums``, ``-bass``, ``-other``: the stems
+
+Without a PATH, a corpus is looked for where `vaefx corpus fetch` puts it (`config.corpora_dir`).
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
+import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-
-from vaefx_lib import audio, store
+from vaefx_lib import config, corpus_check, corpus_layouts, store
 
 SPEECH_DIR = Path(__file__).parent / "speech"
 UNSEEN_SPEAKERS = ("af_heart", "am_michael", "bf_emma", "bm_george")  # a woman and a man of each accent
 VALID_SENTENCES = ("001", "002", "003", "004", "005")  # those that every speaker says
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+UNSEEN_SHARE = 0.15  # of the speakers of a corpus that has no official division
+VALID_SHARE = 1 / 3  # of what its unseen speakers say
+MUSDB18_VALID = (  # `validation_tracks` in musdb/configs/mus.yaml of github.com/sigsep/sigsep-mus-db
+    "ANiMAL - Rockshow",
+    "Actions - One Minute Smile",
+    "Alexander Ross - Goodbye Bolero",
+    "Clara Berry And Wooldog - Waltz For My Victims",
+    "Fergessen - Nos Palpitants",
+    "James May - On The Line",
+    "Johnny Lokke - Promises & Lies",
+    "Leaf - Summerghost",
+    "Meaxic - Take A Step",
+    "Patrick Talbot - A Reason To Leave",
+    "Skelpolu - Human Mistakes",
+    "Traffic Experiment - Sirens",
+    "Triviul - Angelsaint",
+    "Young Griffo - Pennies",
+)
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording of one speaker; a text that is not known is ""."""
+    """One recording of one speaker; a text, gender or accent that is not known is ""."""
 
     path: Path
     speaker: str
@@ -29,71 +56,147 @@ class Utterance:
     text: str
     duration_s: float
     sample_rate_hz: int
+    channels: int
     gender: str  # F or M
-    accent: str  # us or gb
+    accent: str  # us or gb in the embedded speech, such as "Scottish" in VCTK
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A corpus whose every file has been read."""
+
+    utterances: list[Utterance]  # those of use, sorted by speaker and name
+    damaged: dict[str, str]  # the others: path below the folder of the corpus -> why
 
 
 def load(corpus: str) -> list[Utterance]:
-    """All recordings of a corpus, sorted by speaker and name.
+    """All recordings of a corpus that are of use, sorted by speaker and name.
+
+    Files other than the embedded speech are read from begin to end, once for as long as they stay unchanged. Damaged
+    ones are left out, which is said on stderr; `check` names them.
 
     Parameters
     ----------
     corpus : str
-        ``"speech"``: the embedded corpus, 23 synthetic voices (see `speech/README.md`). ``"folder:PATH"``: the wav,
-        flac, ogg and mp3 files in the sub-folders of PATH, at any depth; each sub-folder is a speaker.
+        See the top of this module.
 
     Raises
     ------
     ValueError
-        For another name, or a folder that is missing or has no sound in sub-folders.
-    audio.AudioError
-        For a file in the folder that is not audio.
+        For another name, a folder that is missing or has another layout, or one without a recording of use.
 
     Used in `01_data_rendering`.
     """
     if corpus == "speech":
         return _load_speech()
-    kind, _, folder = corpus.partition(":")
-    if kind != "folder" or not folder:
-        raise ValueError(f"unknown corpus {corpus!r}: known are speech, folder:PATH")
-    return _load_folder(Path(folder).expanduser())
+    checked = check(corpus)
+    if not checked.utterances:
+        name, reason = next(iter(checked.damaged.items()))
+        raise ValueError(f"all {len(checked.damaged)} files of {corpus!r} are damaged, the first is {name}: {reason}")
+    if checked.damaged:
+        print(
+            f"damaged files left out of {corpus!r}: {len(checked.damaged)}; `vaefx corpus check '{corpus}'` names them",
+            file=sys.stderr,
+        )
+    return checked.utterances
+
+
+def check(corpus: str) -> Checked:
+    """Read every file of a corpus as strictly as `audio.load` does; damaged ones are named and stop nothing.
+
+    The verdicts are kept in `config.corpora_dir()` (see `corpus_check.read`): an unchanged file is read once.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a folder that is missing or has another layout, or one in which nothing is named like a
+        sound.
+    """
+    if corpus == "speech":
+        root, refused = SPEECH_DIR, {}
+        found = [
+            corpus_layouts.Found(u.path, u.speaker, u.utterance_id, u.text, u.gender, u.accent) for u in load(corpus)
+        ]
+    else:
+        root, found, refused = corpus_layouts.find(corpus)
+    if not found and not refused:
+        raise ValueError(
+            f"the corpus folder {root} holds no sound: it must have one sub-folder per speaker with files of the "
+            f"types {', '.join(corpus_layouts.SUFFIXES)}"
+        )
+    key = store.fingerprint(corpus.partition(":")[0], os.fsencode(root.resolve()).hex())
+    verdicts = corpus_check.read([f.path for f in found], config.corpora_dir() / "index" / f"{key[:16]}.json")
+    utterances = []
+    for f in found:
+        verdict = verdicts[f.path]
+        if verdict.damaged:
+            refused[f.path] = verdict.damaged
+            continue
+        facts = verdict.duration_s, verdict.sample_rate_hz, verdict.channels
+        utterances.append(Utterance(f.path, f.speaker, f.utterance_id, f.text, *facts, f.gender, f.accent))
+    damaged = {_printable(path.relative_to(root).as_posix()): _printable(why) for path, why in refused.items()}
+    return Checked(utterances, dict(sorted(damaged.items())))
+
+
+def named(text: str) -> str:
+    """The name of a corpus given by its name or as the path of a folder of speakers; a name goes before a folder."""
+    if text == "speech":
+        return text
+    try:
+        corpus_layouts.parse(text)
+    except ValueError:
+        if Path(text).is_dir():
+            return f"folder:{text}"
+        raise
+    return text
+
+
+def summary(checked: Checked) -> dict:
+    """What a corpus holds: hours, utterances, speakers, how many of each sample rate and channel count, and damage."""
+    utterances = checked.utterances
+    return {
+        "hours": sum(u.duration_s for u in utterances) / 3600,
+        "utterances": len(utterances),
+        "speakers": len({u.speaker for u in utterances}),
+        "sample_rates_hz": {str(k): n for k, n in sorted(Counter(u.sample_rate_hz for u in utterances).items())},
+        "channels": {str(k): n for k, n in sorted(Counter(u.channels for u in utterances).items())},
+        "damaged": checked.damaged,
+    }
 
 
 def split(utterances: list[Utterance], corpus: str) -> dict[str, list[Utterance]]:
-    """Divide a corpus by speaker into "train", "valid" and "test".
+    """Divide a corpus into "train", "valid" and "test": no speaker in "train" is in another part.
 
-    The embedded speech: 19 speakers train; of 4 others, two women and two men of both accents, sentences 001-005 are
-    "valid" and the rest "test". A folder is all "test".
+    - The embedded speech: 19 speakers train; of 4 others, two women and two men of both accents, sentences 001-005 are
+      "valid" and the rest "test".
+    - MUSDB18: its own train and test; of train, the 14 official validation tracks are "valid".
+    - All others: about 15 % of the speakers of each gender are unseen, at least one. A third of the sentences they say
+      are "valid" and the rest "test"; a sentence that several of them say (the same text, or script of DAPS) is in one
+      part. It is the names that decide, so every machine divides alike. If there is but one speaker, all is "test".
 
     Raises
     ------
     ValueError
         For an unknown corpus.
     """
-    if corpus.startswith("folder:"):
-        return {"train": [], "valid": [], "test": list(utterances)}
-    if corpus != "speech":
-        raise ValueError(f"unknown corpus {corpus!r}: known are speech, folder:PATH")
+    kind = corpus if corpus == "speech" else corpus_layouts.parse(corpus).kind
+    part = {"speech": _part_of_speech, "musdb18": _part_of_musdb18}.get(kind) or _divide(utterances, kind)
     parts = {"train": [], "valid": [], "test": []}
     for utterance in utterances:
-        if utterance.speaker not in UNSEEN_SPEAKERS:
-            parts["train"].append(utterance)
-        elif utterance.utterance_id.endswith(VALID_SENTENCES):
-            parts["valid"].append(utterance)
-        else:
-            parts["test"].append(utterance)
+        parts[part(utterance)].append(utterance)
     return parts
 
 
 def fingerprint(corpus: str | list[Utterance]) -> str:
     """SHA-256 that changes when a recording is added, removed, renamed or altered; not when a folder is moved.
 
-    For the embedded speech it is taken from the sha256 column of its `metadata.csv`, for all others from the files.
+    For the embedded speech it is taken from its `metadata.csv`, for all others from the files as they are now; those
+    that `load` has read and that have not changed since are not read again.
     """
     if corpus == "speech":
         return store.fingerprint("speech", SPEECH_DIR / "metadata.csv")
     utterances = load(corpus) if isinstance(corpus, str) else corpus
-    return store.fingerprint([(u.speaker, u.utterance_id, store.sha256(u.path)) for u in utterances])
+    return store.fingerprint([(u.speaker, u.utterance_id, corpus_check.sha256(u.path)) for u in utterances])
 
 
 def _load_speech() -> list[Utterance]:
@@ -107,6 +210,7 @@ def _load_speech() -> list[Utterance]:
             text=row["text"],
             duration_s=float(row["duration_s"]),
             sample_rate_hz=24_000,
+            channels=1,
             gender=row["gender"],
             accent=row["accent"],
         )
@@ -114,23 +218,45 @@ def _load_speech() -> list[Utterance]:
     ]
 
 
-def _load_folder(folder: Path) -> list[Utterance]:
-    if not folder.is_dir():
-        raise ValueError(f"the corpus folder {folder} does not exist or is not a folder")
-    utterances = []
-    for path in sorted(folder.glob("*/**/*")):
-        parts = path.relative_to(folder).parts
-        if path.suffix.lower() not in SUFFIXES or not path.is_file() or any(part.startswith(".") for part in parts):
-            continue
-        try:
-            info = soundfile.info(path)
-        except soundfile.LibsndfileError as error:
-            raise audio.AudioError(f"{path} is not audio: {error.error_string.rstrip('.')}") from error
-        name = path.relative_to(folder).as_posix()
-        utterances.append(Utterance(path, parts[0], name, "", info.duration, info.samplerate, "", ""))
-    if not utterances:
-        raise ValueError(
-            f"the corpus folder {folder} holds no sound: it must have one sub-folder per speaker with files of the "
-            f"types {', '.join(SUFFIXES)}"
-        )
-    return utterances
+def _part_of_speech(utterance: Utterance) -> str:
+    if utterance.speaker not in UNSEEN_SPEAKERS:
+        return "train"
+    return "valid" if utterance.utterance_id.endswith(VALID_SENTENCES) else "test"
+
+
+def _part_of_musdb18(track: Utterance) -> str:
+    if track.utterance_id.startswith("test/"):
+        return "test"
+    return "valid" if track.speaker in MUSDB18_VALID else "train"
+
+
+def _divide(utterances: list[Utterance], kind: str):
+    """The function that tells the part of an utterance, where a corpus has no official division."""
+    by_gender: dict[str, set[str]] = {}
+    for u in utterances:
+        by_gender.setdefault(u.gender, set()).add(u.speaker)
+    speakers = sorted(set().union(*by_gender.values()), key=_chance)
+    if len(speakers) < 2:
+        return lambda u: "test"
+
+    def sentence(u: Utterance) -> str:
+        return u.utterance_id.partition("_")[2] if kind == "daps" else u.text or u.utterance_id
+
+    unseen = set()
+    for group in by_gender.values():
+        unseen |= set(sorted(group, key=_chance)[: round(UNSEEN_SHARE * len(group))])
+    while len(said := {sentence(u) for u in utterances if u.speaker in unseen}) < 2 and len(unseen) < len(speakers) - 1:
+        unseen.add(next(speaker for speaker in speakers if speaker not in unseen))  # a share of a few may be none
+    count = max(1, round(VALID_SHARE * len(said))) if len(said) > 1 else 0
+    valid = set(sorted(said, key=_chance)[:count])
+    return lambda u: "train" if u.speaker not in unseen else "valid" if sentence(u) in valid else "test"
+
+
+def _chance(name: str) -> str:
+    """A key that sorts names as if at random, alike on every machine."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _printable(text: str) -> str:
+    """`text` with the bytes of a file name that are not UTF-8 as escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
