@@ -1,11 +1,23 @@
 """Small fixtures that several test modules share."""
 
 import dataclasses
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vaefx_lib import config, rendering, shards
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _corpora_elsewhere(tmp_path_factory):
+    """What is kept about the corpora of tests stays out of the project."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEFX_CORPORA", str(tmp_path_factory.mktemp("corpora")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +100,35 @@ def spoken_home(spoken, tmp_path_factory):
     return home
 
 
+def needed(what, package, found):
+    """Skip a test that needs something which this machine lacks; fail it where everything has to be there."""
+    if not found:
+        say = pytest.fail if os.environ.get("VAEFX_REQUIRE_ALL") == "1" else pytest.skip
+        say(f"{what} is not installed: Debian's package {package} brings it")
+
+
+@pytest.fixture(scope="session")
+def mda_lv2():
+    """The folder of the real mda plug-ins."""
+    folder = Path("/usr/lib/lv2/mda.lv2")
+    needed("the bundle mda.lv2", "mda-lv2", folder.is_dir())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unruly_lv2(tmp_path_factory):
+    """A folder with `unruly.lv2`, a real plug-in that behaves, or crashes, hangs and so on, by its control `mood`."""
+    needed("a C compiler", "gcc", shutil.which("gcc"))
+    source = Path(__file__).parent / "unruly"
+    bundle = tmp_path_factory.mktemp("lv2") / "unruly.lv2"
+    bundle.mkdir()
+    for name in ("manifest.ttl", "unruly.ttl"):
+        shutil.copy(source / name, bundle)
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", bundle / "unruly.so", source / "unruly.c"]
+    subprocess.run(command, check=True)
+    return bundle.parent
+
+
 def write_toy_pairs(folder, preset, count, seed):
     """Tones and their clipped (even) or delayed (odd) versions, as rendered pairs."""
     rng = np.random.default_rng(seed)
@@ -105,5 +146,6 @@ def write_toy_pairs(folder, preset, count, seed):
         }
         rows.append({**row, "redraws": {"silent": 0}})
     path = folder / "shard-00000.npy"
-    shard = shards.write(path, np.array(pairs, np.float32), rows, f"toy pairs of seed {seed}")
-    shards.finish(folder, {path: shard}, {"sample_rate_hz": preset.stft.sample_rate_hz})
+    fingerprint = f"toy pairs of seed {seed}"
+    shard = shards.write(path, np.array(pairs, np.float32), rows, fingerprint)
+    shards.finish(folder, [shard], fingerprint, {"sample_rate_hz": preset.stft.sample_rate_hz})

@@ -80,14 +80,15 @@ def test_render_asks_for_every_subset_of_the_preset_that_has_pairs(home, monkeyp
     class Pairs(list):
         sample_rate_hz = 24_000
 
-    def render(preset, subset, folder, *, jobs):
-        asked.append((preset, subset, folder, jobs))
+    def render(preset, subset, folder, *, jobs, dask):
+        asked.append((preset, subset, folder, jobs, dask))
         return Pairs([0, 1])
 
     put_in_place(monkeypatch, "rendering", render=render)
-    result = vaefx("render", "--preset", "smoke", "--jobs", "2")
+    result = vaefx("render", "--preset", "smoke", "--jobs", "2", "--dask", "tcp://here:1")
     smoke = config.preset("smoke")
-    assert asked == [(smoke, subset, config.data_dir("smoke", subset), 2) for subset in config.SUBSETS]
+    folders = {subset: config.data_dir("smoke", subset) for subset in config.SUBSETS}
+    assert asked == [(smoke, subset, folder, 2, "tcp://here:1") for subset, folder in folders.items()]
     assert [line.split(" at ")[0] for line in result.stdout.splitlines()] == [f"{s}: 2 pairs" for s in config.SUBSETS]
 
 
@@ -112,13 +113,34 @@ def test_evaluate_prints_json_and_nothing_else_on_stdout(home, monkeypatch):
     assert plain.stdout.splitlines() == ["latent_dim 32", "probe_accuracy.pca 0.9", "probe_accuracy.vae 0.97"]
 
 
-def test_effects_are_listed_with_the_parameters_that_they_have():
+def test_effects_are_listed_with_the_parameters_and_choices_that_they_have():
     table = json.loads(vaefx("effects", "--json").stdout)
     assert list(table) == effects.available()
-    for name, params in table.items():
-        assert [param["name"] for param in params] == list(effects.load(name).param_names)
+    assert {"mda:Delay", "pedalboard:LadderFilter"} <= set(table)
+    for name, about in table.items():
+        effect = effects.load(name)
+        assert [param["name"] for param in about["params"]] == list(effect.param_names)
+        assert [choice["name"] for choice in about["choices"]] == [choice.name for choice in effect.choices]
     plain = vaefx("effects").stdout
     assert all(name in plain for name in table)
+
+
+def test_effects_named_are_listed_alone_and_a_chain_can_be_named():
+    chain = "chain:[mda:Overdrive, pedalboard:LadderFilter]"
+    lines = vaefx("effects", "mda:Overdrive", chain).stdout.splitlines()
+    assert lines[:2] == ["mda:Overdrive", f"  {'drive':<20} 0 to 100 %, default 50"]
+    assert chain in lines and f"  {'Overdrive_output':<20} -20 to 20 dB, default 0" in lines
+    assert any("LadderFilter_mode" in line and "held at" in line for line in lines)
+    assert vaefx("effects", "mda:Nope").exit_code == 1
+
+
+def test_an_effect_that_cannot_be_loaded_is_listed_with_the_reason(monkeypatch):
+    def load(name):
+        raise effects.EffectFailed(f"{name} crashed")
+
+    monkeypatch.setattr(effects, "load", load)
+    assert vaefx("effects", "mda:Delay").stdout == "mda:Delay: mda:Delay crashed\n"
+    assert json.loads(vaefx("effects", "mda:Delay", "--json").stdout) == {"mda:Delay": {"error": "mda:Delay crashed"}}
 
 
 def test_the_module_is_the_command_and_help_loads_nothing_heavy():

@@ -6,8 +6,8 @@ import pickle
 import shutil
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -316,19 +316,132 @@ def test_native_values_convert_as_arrays():
 
 
 def test_effects_load_by_name_and_survive_pickling():
-    assert effects.available() == ["mda:Overdrive", "mda:Delay"]
-    for name in effects.available():
+    assert effects.available()[:2] == ["mda:Overdrive", "mda:Delay"]
+    for name in ("mda:Overdrive", "mda:Delay", "pedalboard:Reverb", "chain:[mda:Overdrive, mda:Delay]"):
         effect = effects.load(name)
         assert effect.name == name and pickle.loads(pickle.dumps(effect)) == effect
+
+
+@given(low=st.floats(1e-3, 1e3), ratio=st.floats(1.5, 1e3), setting=unit)
+def test_a_logarithmic_parameter_has_equal_ratios_for_equal_steps(low, ratio, setting):
+    param = effects.Param("x", "Hz", low, low * ratio, low, log=True)
+    assert (param.to_native(0), param.to_native(1)) == (param.low, param.high)
+    assert param.to_native(setting) == pytest.approx(low * ratio**setting, rel=1e-9)
+    native = min(max(param.to_native(setting), param.low), param.high)
+    assert param.to_setting(native) == pytest.approx(setting, abs=1e-9)
+
+
+# ---- choices: held unless asked for
+
+
+def switched(audio, sample_rate_hz, *, gain, sign, rate):
+    return audio * np.float32(gain * {"plus": 1, "minus": -1}[sign] * float(rate.removesuffix(" x (double, or so)")))
+
+
+SIGNED = effects.Effect(
+    "test:Sign",
+    (effects.Param("gain", "", 0, 1, 1),),
+    switched,
+    (
+        effects.Choice("sign", ("plus", "minus"), "plus"),
+        effects.Choice("rate", ("1", "2 x (double, or so)"), "1"),
+    ),
+)
+
+
+def test_a_choice_is_held_at_its_default_and_is_no_part_of_a_settings_array():
+    dry = noise(16, 1, 50)
+    assert SIGNED.default_settings.tolist() == [1.0] and SIGNED.param_names == ("gain",)
+    assert np.array_equal(SIGNED.render(dry, [0.5], 24_000), dry / 2)
+    assert np.array_equal(SIGNED.render(dry, {}, 24_000), dry)
+
+
+def test_a_choice_can_be_asked_for_in_a_call_or_held_elsewhere_by_name():
+    dry = noise(16, 1, 50)
+    assert np.array_equal(SIGNED.render(dry, {"sign": "minus", "gain": 0.5}, 24_000), -dry / 2)
+    minus = SIGNED.holding(sign="minus", rate="2 x (double, or so)")
+    assert minus.name == "test:Sign(sign=minus, rate=2 x (double, or so))"
+    assert np.array_equal(minus.render(dry, [1], 24_000), -2 * dry)
+    assert np.array_equal(SIGNED.render(dry, [1], 24_000), dry)
+
+
+def test_a_held_choice_stands_in_the_name_of_an_effect(monkeypatch):
+    monkeypatch.setattr(mda, "_NATIVE", {"mda:Sign": replace(SIGNED, name="mda:Sign")})
+    name = "mda:Sign(sign=minus, rate=2 x (double, or so))"
+    assert effects.load(name).name == name
+    assert [choice.default for choice in effects.load(name).choices] == ["minus", "2 x (double, or so)"]
+    chain = effects.load(f"chain:[{name}, mda:Sign(sign=minus)]")
+    assert chain.name == f"chain:[{name}, mda:Sign(sign=minus)]"
+    assert [choice.default for choice in chain.choices] == ["minus", "2 x (double, or so)", "minus", "1"]
+
+
+def test_unknown_choices_and_labels_are_refused_by_naming_the_known():
+    with pytest.raises(ValueError, match="^the choice sign of test:Sign is 'up': it must be one of plus, minus$"):
+        SIGNED.render(noise(1, 9), {"sign": "up"}, 24_000)
+    with pytest.raises(ValueError, match="^test:Sign has no choice 'gain': known are sign, rate$"):
+        SIGNED.holding(gain="1")
+    with pytest.raises(ValueError, match="^mda:Delay has no choice 'mode': known are none$"):
+        effects.load("mda:Delay(mode=1)")
+
+
+# ---- chains
+
+
+def test_a_chain_is_its_members_one_after_the_other():
+    chain = effects.load("chain:[mda:Overdrive,mda:Delay]")
+    assert chain.name == "chain:[mda:Overdrive, mda:Delay]"
+    assert chain.param_names == (
+        *(f"Overdrive_{name}" for name in OVERDRIVE.param_names),
+        *(f"Delay_{name}" for name in DELAY.param_names),
+    )
+    values = np.random.default_rng(0).uniform(size=9)
+    for channels in (1, 2):
+        dry = noise(17, channels, 3_000)
+        expected = DELAY.render(OVERDRIVE.render(dry, values[:3], 44_100), values[3:], 44_100)
+        assert np.array_equal(chain.render(dry, values, 44_100), expected)
+
+
+def test_the_order_of_a_chain_matters():
+    values, dry = [0.8, 0.2, 0.5, 0.1, 0.5, 0.5, 0.5, 0.7, 0.5], noise(18, 1, 3_000)
+    one = effects.load("chain:[mda:Overdrive, mda:Delay]").render(dry, values, 24_000)
+    other = effects.load("chain:[mda:Delay, mda:Overdrive]").render(dry, values[3:] + values[:3], 24_000)
+    assert np.abs(one - other).max() > 0.01
+
+
+def test_a_chain_of_one_is_that_effect_and_a_chain_may_hold_a_chain():
+    dry, values = noise(19, 1, 2_000), [0.3] * 6
+    assert np.array_equal(
+        effects.load("chain:[mda:Delay]").render(dry, values, 24_000), DELAY.render(dry, values, 24_000)
+    )
+    nested = effects.load("chain:[mda:Overdrive, chain:[mda:Delay, mda:Overdrive]]")
+    flat = effects.load("chain:[mda:Overdrive, mda:Delay, mda:Overdrive]")
+    assert np.array_equal(nested.render(dry, [0.4] * 12, 24_000), flat.render(dry, [0.4] * 12, 24_000))
+    assert len(set(flat.param_names)) == len(set(nested.param_names)) == 12
+
+
+@pytest.mark.parametrize("name", ["chain:", "chain:[]", "chain:mda:Delay", "chain:[mda:Delay,]", "chain:[,]"])
+def test_a_chain_without_members_is_refused(name):
+    with pytest.raises(ValueError, match=r"^unknown effect 'chain:.*'"):
+        effects.load(name)
+
+
+def test_a_chain_with_an_unknown_member_names_it():
+    with pytest.raises(ValueError, match="^unknown effect 'mda:Nope': known are mda:Overdrive, mda:Delay"):
+        effects.load("chain:[mda:Delay, mda:Nope]")
 
 
 # ---- bad input: one sentence that names the thing, its value and what is allowed
 
 
-@pytest.mark.parametrize("name", ["mda:Chorus", "Delay", "", None])
-def test_unknown_effect_is_refused_by_naming_the_known(name):
-    with pytest.raises(ValueError, match=f"^unknown effect {name!r}: known are mda:Overdrive, mda:Delay$"):
+@pytest.mark.parametrize("name", ["Delay", "", None, "mda:", "vst2:x"])
+def test_an_effect_of_no_known_kind_is_refused_by_naming_the_kinds(name):
+    with pytest.raises(ValueError, match=f"^unknown effect {name!r}: known are mda:NAME, lv2:BUNDLE/NAME, pedalboard"):
         effects.load(name)
+
+
+def test_an_unknown_effect_is_refused_by_naming_the_known():
+    with pytest.raises(ValueError, match="^unknown effect 'mda:Chorus': known are mda:Overdrive, mda:Delay"):
+        effects.load("mda:Chorus")
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, math.nan, math.inf, -math.inf, "0.5", None, [0.5], np.float32(1.5)])
@@ -394,39 +507,19 @@ def test_a_native_value_outside_the_range_is_refused(native):
         OVERDRIVE.params[2].to_setting(native)
 
 
-# ---- speed, and the cache of compiled code
-
-
-def times_real_time(effect, dry, values):
-    best = math.inf
-    for _ in range(7):
-        start = time.perf_counter()
-        effect.render(dry, values, 24_000)
-        best = min(best, time.perf_counter() - start)
-    return dry.shape[-1] / 24_000 / best
-
-
-def test_overdrive_is_1500_times_faster_than_real_time():
-    assert times_real_time(OVERDRIVE, noise(1, 131_072), [0.5, 0.5, 0.5]) >= 1_500
-
-
-@pytest.mark.parametrize("l_delay", [0, 0.02, 0.1, 0.5, 1])
-def test_delay_is_1000_times_faster_than_real_time(l_delay):
-    assert times_real_time(DELAY, noise(1, 131_072), [l_delay, 0.5, 0.5, 0.2, 0.5, 0.5]) >= 1_000
+# ---- the cache of compiled code
 
 
 @pytest.mark.parametrize(
     ("effect", "values"),
     [(OVERDRIVE, [0.5, 1, 0.5]), (OVERDRIVE, [1, 0.9, 0]), (DELAY, [0, 0, 0.2, 0.2, 0.5, 0.5]), (DELAY, [0.02] * 6)],
 )
-def test_a_long_silent_tail_is_not_slow(effect, values):
+def test_a_long_silent_tail_ends_in_zeros_and_never_in_denormal_numbers(effect, values):
     """Denormal numbers in a decaying loop would make it some times slower, on most processors."""
     tail = np.zeros(480_000, np.float32)
     tail[:500] = 0.5
     wet = np.abs(effect.render(tail, values, 24_000))
-    assert wet[wet > 0].min() > 1e-32 and not wet[:, -1].any()  # it ends in true zeros, long before denormals
-    busy = times_real_time(effect, noise(2, 480_000), values)
-    assert times_real_time(effect, tail, values) > busy / 2
+    assert wet[wet > 0].min() > 1e-32 and not wet[:, -1].any()
 
 
 RENDER_ONE = """

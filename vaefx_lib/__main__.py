@@ -45,7 +45,8 @@ def main(traceback):
 @main.command()
 @preset_option
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at work; default: one per core.")
-def render(preset, jobs):
+@click.option("--dask", metavar="ADDRESS", help="Render on the workers of this dask scheduler instead.")
+def render(preset, jobs, dask):
     """Render the dry/wet pairs of a preset; what is there already is kept."""
     chosen = config.preset(preset)
     from vaefx_lib import rendering
@@ -53,7 +54,7 @@ def render(preset, jobs):
     for subset in config.SUBSETS:
         if getattr(chosen.render, f"n_{subset}") > 0:
             folder = config.data_dir(chosen.name, subset)
-            dataset = rendering.render(chosen, subset, folder, jobs=jobs)
+            dataset = rendering.render(chosen, subset, folder, jobs=jobs, dask=dask)
             click.echo(f"{subset}: {len(dataset)} pairs at {dataset.sample_rate_hz} Hz in {folder}")
 
 
@@ -111,25 +112,79 @@ def evaluate_vae(folder, preset, as_json):
 
 
 @main.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def effects(as_json):
-    """List the effects and their parameters."""
+def effects(names, as_json):
+    """List the effects that this machine can load, with their parameters; or just those of the names given.
+
+    A choice is held at its default unless asked for, as in "mda:Leslie(mode=Fast)". What is found and cannot be loaded
+    is listed with the reason.
+    """
     from vaefx_lib import effects as fx
 
-    table = {
-        name: [
-            {"name": p.name, "unit": p.unit, "low": p.low, "high": p.high, "default": p.default}
-            for p in fx.load(name).params
-        ]
-        for name in fx.available()
-    }
+    table = {name: fx.describe(name) for name in names or fx.available()}
     if as_json:
         click.echo(json.dumps(table, indent=2, allow_nan=False))
         return
-    for name, params in table.items():
-        click.echo(name)
-        for p in params:
-            click.echo(f"  {p['name']:<12} {p['low']:g} to {p['high']:g} {p['unit']} (default {p['default']:g})")
+    for name, about in table.items():
+        click.echo(name if "error" not in about else f"{name}: {about['error']}")
+        for p in about.get("params", ()):
+            scale = " (logarithmic)" if p["log"] else ""
+            range_ = f"{p['low']:g} to {p['high']:g} {p['unit']}".rstrip()
+            click.echo(f"  {p['name']:<20} {range_}{scale}, default {p['default']:g}")
+        for c in about.get("choices", ()):
+            click.echo(f"  {c['name']:<20} {' | '.join(c['labels'])}, held at {c['default']}")
+
+
+@main.group()
+def corpus():
+    """Fetch and check collections of sound."""
+
+
+@corpus.command("fetch")
+@click.argument("name", metavar="vctk|daps|musdb18")
+@click.option("--url", help="A mirror of the archive.")
+@click.option("--sha256", metavar="HEX", help="The checksum of another archive of the same layout.")
+def corpus_fetch(name, url, sha256):
+    """Download a public corpus; one that is there already is left alone.
+
+    It goes into $VAEFX_CORPORA, else into runs/corpora. An interrupted download goes on where it broke off.
+    """
+    from vaefx_lib import fetching
+
+    click.echo(fetching.fetch(name, url=url, sha256=sha256))
+
+
+@corpus.command("check")
+@click.argument("name", metavar="NAME|DIR")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def corpus_check(ctx, name, as_json):
+    """Read every file of a corpus and say what it holds and what is damaged.
+
+    NAME is that of a corpus, such as speech, vctk-mic2 or musdb18:PATH; DIR is a folder with one sub-folder per
+    speaker. Exit code 1 if a file is damaged, as with `unzip -t` or `flac -t`.
+    """
+    from vaefx_lib import corpora
+
+    name = corpora.named(name)
+    found = corpora.summary(corpora.check(name))
+    if as_json:
+        click.echo(json.dumps({"corpus": name, **found}, indent=2, allow_nan=False))
+    else:
+        rates, channels = (
+            ", ".join(f"{value} (files: {files})" for value, files in found[key].items())
+            for key in ("sample_rates_hz", "channels")
+        )
+        click.echo(f"{name}: {found['hours']:.2f} hours")
+        click.echo(f"  speakers: {found['speakers']}")
+        click.echo(f"  files: {found['utterances']}")
+        click.echo(f"  sample rates in Hz: {rates}")
+        click.echo(f"  channels: {channels}")
+        click.echo(f"  damaged: {len(found['damaged'])}")
+        for path, reason in found["damaged"].items():
+            click.echo(f"    {path} {reason}")
+    ctx.exit(1 if found["damaged"] else 0)
 
 
 def _flat(scores: dict, prefix: str = "") -> list[tuple[str, object]]:

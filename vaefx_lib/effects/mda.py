@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numba
 import numpy as np
 
+from vaefx_lib.effects import lv2
 from vaefx_lib.effects.effect import Effect, Param
 
 LONGEST_DELAY = 32_766  # samples, at any rate: 1365 ms at 24 kHz, 743 ms at 44.1 kHz
@@ -192,4 +194,27 @@ DELAY = Effect(
     ),
     delay,
 )
-EFFECTS = (OVERDRIVE, DELAY)
+_NATIVE = {effect.name: effect for effect in (OVERDRIVE, DELAY)}
+
+
+def names(prefix: str = "mda") -> list[str]:
+    """Names of the compiled effects."""
+    return [name.partition(":")[2] for name in _NATIVE]
+
+
+def load(name: str) -> Effect:
+    """The compiled effect of a name such as ``"mda:Delay"``, else the installed plug-in, such as ``"mda:Ambience"``.
+
+    Raises
+    ------
+    ValueError
+        If there is neither; the message names the known ones.
+    """
+    if name in _NATIVE:
+        return _NATIVE[name]
+    installed = [f"mda:{found.partition('/')[2]}" for found in lv2.names() if found.startswith("mda/")]
+    if name not in installed:
+        known = ", ".join(dict.fromkeys((*_NATIVE, *installed)))
+        hint = "" if installed else "; Debian's package mda-lv2 brings 30 more"
+        raise ValueError(f"unknown effect {name!r}: known are {known}{hint}")
+    return replace(lv2.load(f"lv2:mda/{name.partition(':')[2]}"), name=name)
