@@ -32,17 +32,20 @@ LIBRARY := $(filter-out %/__main__.py %/notebooks.py,$(wildcard vaefx_lib/*.py v
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help figures test lint format lab clean
+.PHONY: help figures test bench-render lint format lab clean
 
 help: ## print this
 	@echo 'make TARGET [PRESET=report|smoke|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 figures: $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
 	@echo 'figures of the preset $(PRESET) are up to date'
 
 test: $(READY) ## run the tests
 	$(PY) -m pytest
+
+bench-render: $(READY) ## measure speed and memory of rendering into figures/benchmarks.json (10 minutes, nothing else running)
+	$(PY) tests/bench_render.py
 
 lint: $(READY) ## check style, and that notebooks are committed without outputs
 	$(PY) -m ruff check vaefx_lib tests $(wildcard notebooks/*.ipynb)

@@ -45,7 +45,7 @@ def test_every_command_of_the_readme_is_known():
     assert len(commands) >= 5
     for command in commands:
         words = [word for word in command.split() if not word.startswith("-")]
-        path = words[:2] if words[0] in ("train", "evaluate") else words[:1]
+        path = words[:2] if words[0] in ("train", "evaluate", "corpus") else words[:1]
         options = re.findall(r"--[\w-]+", command)
         shown = CliRunner().invoke(main, [*path, "--help"])
         assert shown.exit_code == 0, command

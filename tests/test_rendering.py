@@ -1,9 +1,11 @@
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,32 +148,89 @@ def test_a_render_by_two_processes_killed_from_outside_goes_on_to_the_same_bytes
     assert left == contents(whole)  # a worker may be ending still, with a file that nobody takes for whole
 
 
-class Deadly(type(Path())):
-    """A path whose reader is killed, but once only where `.flag` is in its name."""
+KILLED_AT_RANDOM = """
+import os, random, signal, sys, time
+from pathlib import Path
+from vaefx_lib import config, rendering
 
-    def stat(self, **kwargs):
-        flag = Path(self).with_suffix(".killed")
-        if not flag.exists():
-            flag.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().stat(**kwargs)
+preset = config.from_json(Path(sys.argv[1]).read_text())
+rendering.render(preset, "train", Path(sys.argv[2]) / "whole", jobs=1, progress=False)
+moments = random.Random(0)
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        rendering.render(preset, "train", Path(sys.argv[2]) / "killed", jobs=1, progress=False)
+        os._exit(0)
+    time.sleep(moments.uniform(0, 0.3))
+    os.kill(child, signal.SIGKILL)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(ended, len(list((Path(sys.argv[2]) / "killed").glob("shard-*.json"))))
+"""
 
 
-def test_a_killed_worker_is_replaced(tiny, sines, tmp_path, capfd):
-    preset = with_render(tiny, n_train=8)
-    rendering.render(preset, "train", tmp_path / "whole", speech=sines, jobs=1, progress=False)
-    deadly = [dataclasses.replace(sines[0], path=Deadly(sines[0].path)), *sines[1:]]
-    rendering.render(preset, "train", tmp_path / "lost", speech=deadly, jobs=2, progress=False)
-    assert sines[0].path.with_suffix(".killed").exists()
-    assert "a process was killed; going on" in capfd.readouterr().err
-    assert contents(tmp_path / "lost") == contents(tmp_path / "whole")
+def test_a_render_killed_at_20_random_moments_goes_on_to_the_same_bytes(tiny, tmp_path):
+    longer = with_render(tiny, n_train=2_000, shard_pairs=10)
+    (tmp_path / "longer.json").write_text(config.to_json(longer))
+    result = run_python(KILLED_AT_RANDOM, tmp_path / "longer.json", tmp_path)
+    ended, shards_then = zip(*(line.split() for line in result.stdout.splitlines()))
+    assert ended == ("-9",) * 20, result.stderr
+    assert len(set(shards_then)) > 5  # it was killed at different stages of the work
+    rendering.render(longer, "train", tmp_path / "killed", jobs=1, progress=False)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_workers_killed_again_and_again_end_in_an_error(tiny, sines, tmp_path, monkeypatch):
-    monkeypatch.setattr(rendering, "MAX_LOST_WORKERS", 0)
-    deadly = [dataclasses.replace(u, path=Deadly(u.path)) for u in sines]
-    with pytest.raises(ChildProcessError, match="'train' lost 1 processes"):
-        rendering.render(tiny, "train", tmp_path / "lost", speech=deadly, jobs=2, progress=False)
+@contextlib.contextmanager
+def workers_killed(folder, times):
+    """Kill a worker process of a render each time it has written another shard."""
+    killed, stop = [], threading.Event()
+
+    def watch():
+        seen = 0
+        while len(killed) < times and not stop.wait(0.001):
+            shards_now = len(list(folder.glob("shard-*.json")))
+            if shards_now > seen and (workers := worker_processes()):
+                seen = shards_now
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(workers[0], signal.SIGKILL)
+                    killed.append(workers[0])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+def worker_processes():
+    """Process numbers of the workers of this process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and "popen_loky" in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+    return found
+
+
+def test_a_killed_worker_is_replaced(tiny, tmp_path, capfd):
+    longer = with_render(tiny, n_train=400)
+    whole = rendering.render(longer, "train", tmp_path / "whole", jobs=1, progress=False)
+    with workers_killed(tmp_path / "lost", times=1) as killed:
+        lost = rendering.render(longer, "train", tmp_path / "lost", jobs=2, progress=False)
+    assert len(killed) == 1 and "a process was killed; going on" in capfd.readouterr().err
+    assert contents(lost.folder) == contents(whole.folder)
+
+
+def test_workers_killed_again_and_again_end_in_an_error(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(rendering, "MAX_LOST_WORKERS", 1)
+    longer = with_render(tiny, n_train=4000)
+    with (
+        workers_killed(tmp_path / "lost", times=9),
+        pytest.raises(ChildProcessError, match="'train' lost 2 processes: they were killed"),
+    ):
+        rendering.render(longer, "train", tmp_path / "lost", jobs=2, progress=False)
 
 
 NO_SPACE = """
@@ -200,7 +259,7 @@ def test_a_file_that_cannot_be_written_is_named_and_nothing_is_taken_for_whole(
     assert len(lines) == 2, result.stderr
     for jobs, line in zip("12", lines, strict=True):
         assert "could not write" in line and f"{jobs}/shard-0000" in line and "File too large" in line
-        assert contents(tmp_path / jobs) == {}
+        assert [path.name for path in (tmp_path / jobs).iterdir()] == ["plan.json"]
     rendering.render(tiny, "train", tmp_path / "1", jobs=1, progress=False)
     assert contents(tmp_path / "1") == contents(tiny_train_dir)
 
@@ -259,7 +318,8 @@ def test_an_old_manifest_never_speaks_of_new_shards(tiny, tmp_path, monkeypatch)
 def test_changed_speech_is_rendered_anew(tiny, sines, tmp_path):
     one = rendering.render(tiny, "valid", tmp_path / "out", speech=sines, jobs=1, progress=False)
     soundfile.write(sines[0].path, np.random.default_rng(0).uniform(-0.5, 0.5, 9600), 24_000)
-    other = rendering.render(tiny, "valid", tmp_path / "out", speech=sines, jobs=1, progress=False)
+    changed = corpora.load(f"folder:{tmp_path / 'sines'}")
+    other = rendering.render(tiny, "valid", tmp_path / "out", speech=changed, jobs=1, progress=False)
     assert one.fingerprint != other.fingerprint
 
 
@@ -419,8 +479,75 @@ def test_unusable_requests_are_refused(tiny, tmp_path):
 def test_a_damaged_utterance_is_named(tiny, sines, tmp_path):
     for utterance in sines:
         utterance.path.write_bytes(utterance.path.read_bytes()[:-1000])
-    with pytest.raises(audio.AudioError, match=r"sines/.*\.wav is cut short"):
+    with pytest.raises(ValueError, match=r"100 unreadable \(.*sines/.*\.wav is cut short"):
         rendering.render(tiny, "test", tmp_path / "out", speech=sines, jobs=1)
+
+
+def test_a_damaged_utterance_costs_its_draws_and_is_named(tiny, sines, tmp_path):
+    bad = sines[1].path
+    bad.write_bytes(bad.read_bytes()[:-1000])
+    data = rendering.render(with_render(tiny, n_test=40), "test", tmp_path / "out", speech=sines, jobs=1)
+    assert len(data) == 40 and all(sines[1].utterance_id not in row["utterances"] for row in data.rows)
+    assert len(data.quarantine) == sum(row["redraws"]["unreadable"] for row in data.rows) > 0
+    assert {failure["speaker"] for failure in data.quarantine} == {sines[1].speaker}
+    assert all(f"{bad} is cut short" in failure["reason"] for failure in data.quarantine)
+
+
+def test_a_stereo_render_keeps_both_sides(tiny, tmp_path):
+    t = np.arange(24_000) / 24_000
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    sides = np.stack([np.sin(2 * np.pi * 300 * t), 0.5 * np.sin(2 * np.pi * 900 * t)], axis=1)
+    soundfile.write(tmp_path / "in" / "a" / "x.wav", 0.5 * sides, 24_000)
+    preset = with_render(tiny, channels=2, n_test=6)
+    speech = corpora.load(f"folder:{tmp_path / 'in'}")
+    data = rendering.render(preset, "test", tmp_path / "out", speech=speech, jobs=1, progress=False)
+    for pair, row in zip(data, data.rows, strict=True):
+        assert pair.shape == (2, 2, tiny.stft.num_samples)
+        wet = effects.load(row["effect"]).render(pair[0], row["settings"], 24_000)
+        np.testing.assert_allclose(pair[1], audio.peak_level(wet), atol=1e-6)
+        assert [np.argmax(np.abs(np.fft.rfft(side))) / side.size * 24_000 for side in pair[0]] == pytest.approx(
+            [300, 900], abs=3
+        )
+    mono = rendering.render(with_render(preset, channels=1), "test", tmp_path / "mono", speech=speech, jobs=1)
+    assert mono[0].shape == (2, tiny.stft.num_samples)
+
+
+def test_of_a_long_recording_only_the_clip_is_read(tiny, tmp_path, monkeypatch):
+    (tmp_path / "long" / "song").mkdir(parents=True)
+    t = np.arange(40 * 44_100) / 44_100
+    sweep = 0.5 * np.sin(2 * np.pi * (200 + 50 * t) * t)  # instantaneous frequency 200 + 100 t: a clip tells its place
+    soundfile.write(tmp_path / "long" / "song" / "sweep.flac", sweep, 44_100)
+    speech = corpora.load(f"folder:{tmp_path / 'long'}")
+    monkeypatch.setattr(audio, "load", None)
+    for index in range(6):
+        (dry, _), row = rendering.render_pair(tiny, "test", index, speech)
+        middle_s = (row["offset"] + dry.size / 2) / 24_000
+        power = np.square(np.abs(np.fft.rfft(dry)))
+        hz = np.sum(power * np.fft.rfftfreq(dry.size, 1 / 24_000)) / power.sum()
+        assert hz == pytest.approx(200 + 100 * middle_s, abs=15)
+        assert row["utterances"] == ["song/sweep.flac"]
+
+
+def test_a_stretch_is_that_part_of_the_whole(tmp_path):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "x.wav", rng.uniform(-0.5, 0.5, (3 * 44_100, 2)), 44_100)
+    whole = audio.load(tmp_path / "x.wav", sample_rate_hz=24_000)[0]
+    for start, samples in ((0, 100), (1, 24_000), (30_000, 20_000), (71_000, 1_000)):
+        stretch = audio.load_stretch(tmp_path / "x.wav", start, samples, sample_rate_hz=24_000)
+        assert stretch.shape == (2, samples)
+        assert np.abs(stretch - whole[:, start : start + samples]).max() < 1e-4
+    with pytest.raises(audio.AudioError, match="x.wav is cut short: it ends before sample 72500 at 24000 Hz"):
+        audio.load_stretch(tmp_path / "x.wav", 72_000, 500, sample_rate_hz=24_000)
+
+
+def test_a_render_at_another_rate_says_so_and_renders_at_it(tiny, sines, tmp_path):
+    preset = dataclasses.replace(tiny, stft=dataclasses.replace(tiny.stft, sample_rate_hz=44_100))
+    data = rendering.render(preset, "test", tmp_path / "out", speech=sines, jobs=1, progress=False)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["sample_rate_hz"] == data.sample_rate_hz == 44_100 == data.rows[0]["sample_rate_hz"]
+    for pair, row in zip(data, data.rows, strict=True):
+        wet = audio.to_mono(effects.load(row["effect"]).render(pair[0], row["settings"], 44_100))
+        np.testing.assert_allclose(pair[1], audio.peak_level(wet), atol=1e-6)
 
 
 def test_a_dataset_reads_like_a_list(tiny_train):
@@ -440,8 +567,11 @@ def test_shards_load_with_numpy_alone_and_match_their_sha256(tiny_train_dir, tin
     for number, entry in enumerate(manifest["shards"]):
         assert store.sha256(tiny_train_dir / entry["file"]) == entry["sha256"]
         np.testing.assert_array_equal(np.load(tiny_train_dir / entry["file"]), tiny_train.audio[number])
+        rows_path = (tiny_train_dir / entry["file"]).with_suffix(".json")
+        assert store.sha256(rows_path) == entry["rows_sha256"]
+        assert len(json.loads(rows_path.read_text())["rows"]) == entry["pairs"]
     assert {"numpy", "numba", "soxr", "soundfile"} <= set(manifest["versions"])
-    assert sum(entry["pairs"] for entry in manifest["shards"]) == len(manifest["rows"]) == 22
+    assert sum(entry["pairs"] for entry in manifest["shards"]) == 22 and "rows" not in manifest
     assert shards.MANIFEST == "manifest.json"
 
 
@@ -450,7 +580,7 @@ def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch):
     monkeypatch.setenv("VAEFX_HEADLESS", "1")  # other tests start kernels
     clock = SimpleNamespace(monotonic=lambda: next(ticks), sleep=time.sleep)  # not for the threads of other modules
     monkeypatch.setattr(rendering, "time", clock)
-    results = [(Path(str(i)), {"rows": [None] * 500}) for i in range(4)]
+    results = [{"file": str(i), "pairs": 500} for i in range(4)]
     assert list(rendering._follow(iter(results), "train", 3000, 1000, True)) == results
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["train: 2,000 of 3,000 pairs after 6 s", "train: 3,000 of 3,000 pairs after 12 s"]

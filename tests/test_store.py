@@ -216,3 +216,35 @@ def test_a_failed_computation_keeps_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
         store.cached(tmp_path / "a.safetensors", "key", fail)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- scratch ----------------------------------------------------------------------------------------------------------
+def test_a_scratch_array_is_zeros_that_can_be_written_and_leaves_no_file(tmp_path):
+    x = store.scratch(tmp_path / "new", (3, 4, 5), np.float16)
+    assert x.shape == (3, 4, 5) and x.dtype == np.float16 and not x.any()
+    x[1] = 2.5
+    assert x.sum() == 50 and x.flags.writeable
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_scratch_array_counts_as_file_and_not_as_memory_of_the_process(tmp_path):
+    code = (
+        "import sys, numpy as np; from vaefx_lib import store\n"
+        "def anonymous():\n"
+        "    return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('RssAnon'))\n"
+        "before = anonymous(); x = store.scratch(sys.argv[1], (200_000_000,), np.uint8); x[:] = 1\n"
+        "print(anonymous() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 20_000  # kB, of 200,000
+
+
+def test_a_scratch_array_without_room_is_an_error_and_no_killed_process(tmp_path):
+    code = (
+        "import resource, sys, numpy as np; from vaefx_lib import store\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "try: store.scratch(sys.argv[1], (20_000,), np.uint8)\n"
+        "except OSError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert "no room for 0 MB in" in done.stdout and "File too large" in done.stdout

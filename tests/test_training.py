@@ -469,16 +469,25 @@ def test_an_interrupted_save_leaves_no_run_that_loads(folder, toy, fits, monkeyp
     assert training.train_vae(preset, progress=False).preset == preset
 
 
-def test_a_full_disk_names_the_model_and_leaves_no_run(folder, toy, fits):
+@pytest.mark.parametrize(
+    ("room_for_spectrograms", "told"),
+    [(True, "could not write .*model.safetensors"), (False, "no room for 0 MB in .*vae")],
+)
+def test_a_full_disk_is_told_and_leaves_no_half_run(folder, toy, fits, monkeypatch, room_for_spectrograms, told):
+    if room_for_spectrograms:
+        monkeypatch.setattr(store, "scratch", lambda folder, shape, dtype: np.zeros(shape, dtype))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
     try:
-        with pytest.raises(OSError, match="could not write .*model.safetensors"):
+        with pytest.raises(OSError, match=told):
             training.train_vae(changed(toy, beta=2.0), progress=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    with pytest.raises(store.DamagedFile):
-        training.load(folder)
+    if room_for_spectrograms:
+        with pytest.raises(store.DamagedFile):
+            training.load(folder)
+    else:
+        assert training.load(folder).preset == toy  # the run before still stands
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 

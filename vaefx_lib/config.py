@@ -53,6 +53,7 @@ class Render:
     n_test: int = 800  # unseen speakers, their other sentences: every reported number
     n_dummy_train: int = 3_200  # training speakers, all settings 0.5
     n_dummy_test: int = 800  # unseen speakers, all settings 0.5
+    channels: int = 1  # of a clip: 1 keeps the mean of the sides, 2 keeps both
     peak_dbfs: float = -12.0  # peak level of the dry and of the wet clip
     max_speed_change: float = 0.15  # training only: tape speed (pitch and tempo together) within +-15 %
     shard_pairs: int = 64  # pairs in one file
@@ -198,3 +199,8 @@ def vae_dir(preset_name: str) -> Path:
 def figures_dir(preset_name: str) -> Path:
     """Where figures and `metrics.json` go: `figures/` for the report, inside the run folder for the others."""
     return project_dir() / "figures" if preset_name == "report" else run_dir(preset_name) / "figures"
+
+
+def corpora_dir() -> Path:
+    """Where `vaefx corpus fetch` puts corpora: $VAEFX_CORPORA, else `runs/corpora`."""
+    return Path(os.environ.get("VAEFX_CORPORA") or project_dir() / "runs" / "corpora")

@@ -112,6 +112,23 @@ def record(preset_name: str, scores: Mapping[str, object]) -> None:
     _write_if_changed(_folder(preset_name) / "metrics.json", text.encode())
 
 
+def record_benchmarks(scores: Mapping[str, object]) -> None:
+    """Merge nested measurements of speed and memory into `figures/benchmarks.json`, in the manner of `record`.
+
+    Raises
+    ------
+    ValueError
+        As for `record`.
+
+    Notes
+    -----
+    Used by `make bench-render`.
+    """
+    path = _folder("report") / "benchmarks.json"
+    merged = _merged(store.read_json(path) if path.exists() else {}, _plain(scores, ""))
+    _write_if_changed(path, (json.dumps(merged, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
 def metrics(preset_name: str) -> dict:
     """All that `record` has stored for the preset; empty before the first time.
 

@@ -80,7 +80,9 @@ def training_pca(run: training.Run) -> baselines.Pca:
     return baselines.cached_pca(
         run.folder / "pca.safetensors",
         store.fingerprint(data.fingerprint, run.statistics.to_dict(), list(run.preset.vae.inputs)),
-        lambda: training.inputs(run.preset, training.training_spectrograms(data, run.preset.stft)[0]),
+        lambda: training.inputs(
+            run.preset, training.training_spectrograms(data, run.preset.stft, scratch=run.folder)[0]
+        ),
         run.preset.vae.latent_dim,
     )
 

@@ -1,13 +1,16 @@
 """Rendered pairs on disk: shards that are whole or absent, a manifest, and the `Dataset` that reads them.
 
 A folder holds `shard-00000.npy`, float32 (pairs, 2, samples); beside it `shard-00000.json` with its rows, sha256 and
-fingerprint, written after it, so that a shard with rows is whole; and `manifest.json`, written when all are there.
+fingerprint, written after it, so that a shard with rows is whole; and `manifest.json`, written when all are there. The
+manifest lists the shards and not their rows, so that nothing about writing a data set grows with its size.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ import numpy as np
 from vaefx_lib import store
 
 MANIFEST = "manifest.json"
+PLAN = "plan.json"  # what the workers need to know; see `rendering.py`
+LEFTOVERS = (".shard-*", f".{MANIFEST}.*", f".{PLAN}.*")  # half written by a process that was killed
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,31 +31,56 @@ class Dataset:
 
     Attributes
     ----------
-    audio : list of memory-mapped arrays, float32, shape (pairs, 2, samples)
-        The shards, in order.
-    rows : list of dict
-        One per pair; see `render_pair`.
+    folder : Path
+    shards : list of dict
+        What the manifest says of each shard: file, pairs, bytes, sha256 of it and of its rows.
     sample_rate_hz : int
     fingerprint : str
         Of everything that the pairs depend on.
+    quarantine : list of dict
+        What failed while they were rendered, each with its reason: recordings that could not be read, and draws on
+        which an effect crashed, hung or gave NaN.
     """
 
-    audio: list[np.ndarray]
-    rows: list[dict]
+    folder: Path
+    shards: list[dict]
     sample_rate_hz: int
     fingerprint: str
+    quarantine: list[dict]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return sum(shard["pairs"] for shard in self.shards)
 
     def __getitem__(self, index: int) -> np.ndarray:
         if not -len(self) <= index < len(self):
             raise IndexError(f"pair {index}: there are {len(self)}")
-        number, row = divmod(int(index) % len(self), len(self.audio[0]))
+        number, row = divmod(int(index) % len(self), self.shards[0]["pairs"])
         shard = self.audio[number]
         size = math.prod(shard.shape[1:])
         start = shard.offset + row * size * shard.itemsize  # read, not mapped: a pass over all leaves no pages behind
         return np.fromfile(shard.filename, shard.dtype, size, offset=start).reshape(shard.shape[1:])
+
+    @functools.cached_property
+    def audio(self) -> list[np.ndarray]:
+        """The shards in order, memory-mapped, each float32 of shape (pairs, 2, samples)."""
+        return [np.load(self.folder / shard["file"], mmap_mode="r") for shard in self.shards]
+
+    @functools.cached_property
+    def rows(self) -> list[dict]:
+        """One per pair; see `pairs.render_pair`. Read at the first use.
+
+        Raises
+        ------
+        DamagedFile
+            If a file of rows has changed since it was written.
+        """
+        rows = []
+        for shard in self.shards:
+            path = (self.folder / shard["file"]).with_suffix(".json")
+            if not path.is_file() or store.sha256(path) != shard["rows_sha256"]:
+                raise store.DamagedFile(f"{path} is missing or has changed since it was written: render again")
+            rows += store.read_json(path)["rows"]
+        return rows
 
     @property
     def effect_names(self) -> np.ndarray:
@@ -86,10 +116,9 @@ def load(folder: str | Path, *, verify: bool = False) -> Dataset:
     if not (folder / MANIFEST).is_file():
         raise store.DamagedFile(f"{folder} holds no finished pairs ({MANIFEST} is missing): render them first")
     manifest = store.read_json(folder / MANIFEST)
-    missing = [key for key in ("fingerprint", "sample_rate_hz", "rows", "shards") if key not in manifest]
+    missing = [key for key in ("fingerprint", "sample_rate_hz", "quarantine", "shards") if key not in manifest]
     if missing:
         raise store.DamagedFile(f"{folder / MANIFEST} lacks {', '.join(missing)}: delete it and render again")
-    shards = []
     for entry in manifest["shards"]:
         path = folder / entry["file"]
         if not path.is_file():
@@ -99,8 +128,8 @@ def load(folder: str | Path, *, verify: bool = False) -> Dataset:
             raise store.DamagedFile(f"{path} holds {found} bytes, not {entry['bytes']}: delete it and render again")
         if verify and store.sha256(path) != entry["sha256"]:
             raise store.DamagedFile(f"{path} has changed since it was rendered (sha256): delete it and render again")
-        shards.append(np.load(path, mmap_mode="r"))
-    return Dataset(shards, manifest["rows"], manifest["sample_rate_hz"], manifest["fingerprint"])
+    kept = (manifest[key] for key in ("shards", "sample_rate_hz", "fingerprint", "quarantine"))
+    return Dataset(folder, *kept)
 
 
 def write(path: Path, pairs: np.ndarray, rows: list[dict], fingerprint: str) -> dict:
@@ -119,7 +148,7 @@ def write(path: Path, pairs: np.ndarray, rows: list[dict], fingerprint: str) -> 
     Returns
     -------
     dict
-        fingerprint, sha256, bytes, rows: what was written beside the shard.
+        What `finish` needs to know of it: file, pairs, bytes, sha256, rows_sha256, redraws, quarantine.
 
     Raises
     ------
@@ -135,14 +164,12 @@ def write(path: Path, pairs: np.ndarray, rows: list[dict], fingerprint: str) -> 
         for part in (memoryview(header), data):  # not np.save, which hides why a write failed
             while part:
                 part = part[file.write(part) :]
-    shard = {
-        "fingerprint": fingerprint,
-        "sha256": digest.hexdigest(),
-        "bytes": len(header) + len(data),
-        "rows": rows,
-    }
-    store.write_json(path.with_suffix(".json"), shard)
-    return shard
+    about = {"fingerprint": fingerprint, "bytes": len(header) + len(data), "sha256": digest.hexdigest()}
+    lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+    text = f'{json.dumps(about)[:-1]}, "rows": [\n{lines}\n]}}\n'  # a line per row: ten times as fast as indented
+    with store.atomic(path.with_suffix(".json")) as temporary:
+        temporary.write_text(text)
+    return _summary(path, about, rows, hashlib.sha256(text.encode()).hexdigest())
 
 
 def keep_whole(folder: Path, paths: Iterable[Path], fingerprint: str) -> dict[Path, dict]:
@@ -154,43 +181,55 @@ def keep_whole(folder: Path, paths: Iterable[Path], fingerprint: str) -> dict[Pa
     whole = {}
     for path in paths:
         try:
-            shard = store.read_json(path.with_suffix(".json"))
+            rows_path = path.with_suffix(".json")
+            shard = store.read_json(rows_path)
             if shard["fingerprint"] == fingerprint and path.stat().st_size == shard["bytes"]:
-                whole[path] = shard
+                whole[path] = _summary(path, shard, shard["rows"], store.sha256(rows_path))
         except (store.DamagedFile, OSError, KeyError, TypeError):
             continue  # not whole
     if (_read_manifest(folder) or {}).get("fingerprint") != fingerprint:
         (folder / MANIFEST).unlink(missing_ok=True)  # first, so that no manifest ever speaks of other shards
-    for leftover in (*folder.glob(".shard-*"), *folder.glob(f".{MANIFEST}.*")):
-        leftover.unlink(missing_ok=True)
+    for pattern in LEFTOVERS:
+        for leftover in folder.glob(pattern):
+            leftover.unlink(missing_ok=True)
     for path in sorted(folder.glob("shard-*")):  # .json before .npy
         if path.with_suffix(".npy") not in whole:
             path.unlink(missing_ok=True)
     return whole
 
 
-def finish(folder: Path, shards: dict[Path, dict], about: dict) -> None:
+def finish(folder: Path, shards: list[dict], fingerprint: str, about: dict) -> None:
     """Write the manifest of all shards, in the order given; a manifest that says the same is left as it is.
 
     Parameters
     ----------
     folder : path
-    shards : dict of path to what `write` gave
+    shards : list of what `write` gave
+    fingerprint : str
     about : dict
         What else the manifest says. If a manifest of these very shards is there, it stands, whatever `about` says.
     """
-    rows = [row for shard in shards.values() for row in shard["rows"]]
-    entries = [
-        {"file": path.name, "pairs": len(shard["rows"]), "bytes": shard["bytes"], "sha256": shard["sha256"]}
-        for path, shard in shards.items()
-    ]
-    fingerprint = next(iter(shards.values()))["fingerprint"]
+    entries = [{key: shard[key] for key in ("file", "pairs", "bytes", "sha256", "rows_sha256")} for shard in shards]
     old = _read_manifest(folder) or {}
-    if old.get("fingerprint") == fingerprint and old.get("shards") == entries and old.get("rows") == rows:
+    if old.get("fingerprint") == fingerprint and old.get("shards") == entries:
         return
-    redraws = {reason: sum(row["redraws"][reason] for row in rows) for reason in rows[0]["redraws"]}
-    content = {"fingerprint": fingerprint, **about, "redraws": redraws, "shards": entries, "rows": rows}
+    redraws = {reason: sum(shard["redraws"][reason] for shard in shards) for reason in shards[0]["redraws"]}
+    quarantine = [failure for shard in shards for failure in shard["quarantine"]]
+    content = {"fingerprint": fingerprint, **about, "redraws": redraws, "quarantine": quarantine, "shards": entries}
     store.write_json(folder / MANIFEST, content)
+
+
+def _summary(path: Path, about: dict, rows: list[dict], rows_sha256: str) -> dict:
+    """What a shard's manifest needs of it."""
+    return {
+        "file": path.name,
+        "pairs": len(rows),
+        "bytes": about["bytes"],
+        "sha256": about["sha256"],
+        "rows_sha256": rows_sha256,
+        "redraws": {reason: sum(row["redraws"][reason] for row in rows) for reason in rows[0]["redraws"]},
+        "quarantine": [{"pair": row["index"], **failure} for row in rows for failure in row.get("quarantine", ())],
+    }
 
 
 def _read_manifest(folder: Path) -> dict | None:

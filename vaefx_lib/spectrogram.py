@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.fft
 
+from vaefx_lib import store
 from vaefx_lib.audio import AudioError, check
 from vaefx_lib.config import Stft
 
@@ -127,13 +129,15 @@ def pairs(
     indices: Sequence[int] | None = None,
     statistics: Statistics | None = None,
     dtype=np.float16,
+    scratch: str | Path | None = None,
 ) -> np.ndarray:
     """Spectrograms of dry/wet pairs in one array, filled in place by all processors.
 
     Parameters
     ----------
     dataset : rendering.Dataset
-        `dataset[i]` is one pair, shape (2, samples); `dataset.sample_rate_hz` must be that of `stft`.
+        `dataset[i]` is one pair, shape (2, samples), or (2, channels, samples), of which the mean over the channels is
+        taken; `dataset.sample_rate_hz` must be that of `stft`.
     stft : Stft
     indices : sequence of int, optional
         Which pairs; all by default.
@@ -141,6 +145,8 @@ def pairs(
         Standardise with these; as they are by default.
     dtype : numpy type
         float16 halves the memory; its error is 0.05 % of each value.
+    scratch : path, optional
+        A folder with room for the array, which then need not fit into memory (`store.scratch`).
 
     Returns
     -------
@@ -152,16 +158,21 @@ def pairs(
         If the sample rates differ.
     AudioError
         If a pair does not have the length that `stft` asks for, or is not finite.
+    OSError
+        If there is no room in `scratch`.
     """
     if dataset.sample_rate_hz != stft.sample_rate_hz:
         raise ValueError(
             f"the pairs are at {dataset.sample_rate_hz} Hz: the spectrogram needs {stft.sample_rate_hz} Hz"
         )
     indices = range(len(dataset)) if indices is None else indices
-    out = np.empty((len(indices), len(CHANNELS), stft.num_frames, stft.num_bins), dtype)
+    shape = (len(indices), len(CHANNELS), stft.num_frames, stft.num_bins)
+    out = np.empty(shape, dtype) if scratch is None else store.scratch(scratch, shape, dtype)
 
     def fill(row: int) -> None:
-        pair = check(dataset[indices[row]], min_samples=stft.win_length, name=f"pair {indices[row]}")
+        pair = dataset[indices[row]]
+        pair = pair.mean(axis=1) if pair.ndim == 3 else pair
+        pair = check(pair, min_samples=stft.win_length, name=f"pair {indices[row]}")
         if pair.shape != (len(CHANNELS), stft.num_samples):
             raise AudioError(
                 f"pair {indices[row]} has shape {pair.shape}: it must be ({len(CHANNELS)}, {stft.num_samples})"

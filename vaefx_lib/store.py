@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import os
 import tempfile
 from collections.abc import Callable
@@ -42,6 +44,31 @@ def atomic(path: str | Path):
         raise
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def scratch(folder: str | Path, shape: tuple[int, ...], dtype) -> np.ndarray:
+    """An array of zeros in a file without a name in `folder`: memory that the system can put on disk when it is short.
+
+    It goes with the last reference to it, even if the process is killed.
+
+    Raises
+    ------
+    OSError
+        If there is not enough room; all of it is taken at once, as a mapped file that cannot grow ends the process.
+    """
+    size = max(1, math.prod(shape)) * np.dtype(dtype).itemsize
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS
+                for start in range(0, size, 2**24):
+                    file.write(bytes(min(2**24, size - start)))
+                file.flush()
+        except OSError as error:
+            raise OSError(error.errno, f"no room for {size / 1e6:,.0f} MB in {folder}: {error.strerror}") from error
+        return np.ndarray(shape, dtype, mmap.mmap(file.fileno(), size))
 
 
 def write_json(path: str | Path, value) -> None:

@@ -99,21 +99,30 @@ def train_vae(
             return run
     except store.DamagedFile:
         pass  # absent, or an interrupted or damaged run: train
-    train_x, statistics = training_spectrograms(data["train"], preset.stft)
+    train_x, statistics = training_spectrograms(data["train"], preset.stft, scratch=folder)
     valid_x = spectrogram.pairs(data["valid"], preset.stft, statistics=statistics)
     model, history, kl = fit(preset, inputs(preset, train_x), inputs(preset, valid_x), progress=progress)
     return _save(folder, preset, model, statistics, history, kl, key)
 
 
-def training_spectrograms(dataset: shards.Dataset, stft: config.Stft) -> tuple[np.ndarray, spectrogram.Statistics]:
+def training_spectrograms(
+    dataset: shards.Dataset, stft: config.Stft, *, scratch: str | Path | None = None
+) -> tuple[np.ndarray, spectrogram.Statistics]:
     """Standardised spectrogram pairs and the statistics measured on them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    stft : Stft
+    scratch : path, optional
+        A folder with room for the pairs, which then need not fit into memory.
 
     Returns
     -------
     x : array, float16, shape (n, 2, frames, bins)
     statistics : Statistics
     """
-    x = spectrogram.pairs(dataset, stft)
+    x = spectrogram.pairs(dataset, stft, scratch=scratch)
     statistics = spectrogram.measure(x)
     for i in range(len(x)):  # in place: the array is a large part of the memory there is
         x[i] = statistics.standardise(x[i])

@@ -1,0 +1,187 @@
+"""How fast and how large rendering is; `make bench-render` writes it into figures/benchmarks.json under `render`.
+
+*Efficiency* is the time of calling the effects alone on a set of clips, divided by the time of rendering that set
+(crop, effect, checks, levels, SHA-256, write), on one processor. It is 1 if everything around the effect costs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vaefx_lib import config, corpora, effects, figures, rendering
+
+SECONDS = 1.0  # of rendering with one effect, once
+REPEATS = 3
+LARGE, SMALL = 20_000, 2_000  # pairs whose peak memory is compared
+REPORT = config.preset("report")
+SPEEDUP_EFFECTS = ("mda:Overdrive", "mda:Delay", "lv2:mda/Ambience", "lv2:mda/Dynamics")
+
+
+def with_render(preset, **changes):
+    return dataclasses.replace(preset, render=dataclasses.replace(preset.render, **changes))
+
+
+def rendered(preset, folder, jobs):
+    """Seconds of rendering the test pairs of a preset anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    begun = time.perf_counter()
+    rendering.render(preset, "test", folder, jobs=jobs, progress=False)
+    return time.perf_counter() - begun
+
+
+def cost_of(name, folder):
+    """Milliseconds per pair of the effect alone and of the whole path, medians of alternating repeats."""
+    effect, speech = effects.load(name), corpora.split(corpora.load("speech"), "speech")["test"]
+    one = with_render(REPORT, effects=(name,))
+    begun = time.perf_counter()
+    for index in range(8):
+        rendering.render_pair(one, "test", index, speech)
+    count = int(np.clip(SECONDS * 8 / (time.perf_counter() - begun), 16, 1_500))
+    one = with_render(one, n_test=count)
+    whole, alone = [], []
+    for _ in range(REPEATS):
+        whole.append(rendered(one, folder, 1))
+        data = rendering.load(folder)
+        clips = [(data[i][0], row["settings"]) for i, row in enumerate(data.rows)]
+        begun = time.perf_counter()
+        for dry, settings in clips:
+            effect.render(dry, settings, data.sample_rate_hz)
+        alone.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(alone) / count, 1000 * statistics.median(whole) / count
+
+
+def efficiency(folder):
+    """Per backend and over all effects that this machine has."""
+    names = [name for name in effects.available() if "error" not in effects.describe(name)]
+    costs = {}
+    for name in names:
+        costs[name] = alone, whole = cost_of(name, folder)
+        print(f"{name:32} alone {alone:8.3f} ms, whole path {whole:8.3f} ms, {alone / whole:.2f}", flush=True)
+    ratios = {name: alone / whole for name, (alone, whole) in costs.items()}
+    backends = {}
+    for prefix in dict.fromkeys(name.partition(":")[0] for name in names):
+        mine = [name for name in names if name.startswith(f"{prefix}:")]
+        alone, whole = (sum(costs[name][i] for name in mine) for i in range(2))
+        backends[prefix] = {
+            "effects": len(mine),
+            "efficiency": alone / whole,
+            "efficiency_median": statistics.median(ratios[name] for name in mine),
+            "pairs_per_s": 1000 * len(mine) / whole,
+        }
+    alone, whole = (sum(cost[i] for cost in costs.values()) for i in range(2))
+    return {
+        "efficiency": alone / whole,
+        "efficiency_median": statistics.median(ratios.values()),
+        "efficiency_by_backend": backends,
+        "overhead_ms": statistics.median(whole - alone for alone, whole in costs.values()),
+    }
+
+
+def times_real_time():
+    """How many seconds of sound the native effects process in a second, on a clip of 5.46 s at 24 kHz."""
+    dry = np.random.default_rng(0).uniform(-0.5, 0.5, 131_072).astype(np.float32)
+    cases = {"overdrive": ("mda:Overdrive", [[0.5] * 3])}
+    cases["delay_slowest_setting"] = ("mda:Delay", [[x, 0.5, 0.5, 0.2, 0.5, 0.5] for x in (0, 0.02, 0.1, 0.5, 1)])
+    speeds = {}
+    for case, (name, settings) in cases.items():
+        effect, slowest = effects.load(name), 0.0
+        for values in settings:
+            seconds = []
+            for _ in range(25):
+                begun = time.perf_counter()
+                effect.render(dry, values, 24_000)
+                seconds.append(time.perf_counter() - begun)
+            slowest = max(slowest, statistics.median(seconds))
+        speeds[case] = len(dry) / 24_000 / slowest
+    return speeds
+
+
+def speedup(folder):
+    """Time of one process divided by that of two."""
+    preset = with_render(REPORT, effects=SPEEDUP_EFFECTS, n_test=8_000)
+    ratios = []
+    for _ in range(REPEATS):
+        ratios.append(rendered(preset, folder, 1) / rendered(preset, folder, 2))
+        time.sleep(rendering.IDLE_S + 2)  # the next run starts its processes anew
+    return statistics.median(ratios)
+
+
+RENDER = """
+import dataclasses, sys
+from vaefx_lib import config, rendering
+smoke = config.preset("smoke")
+preset = dataclasses.replace(
+    smoke,
+    stft=dataclasses.replace(smoke.stft, num_frames=17),
+    render=dataclasses.replace(smoke.render, n_test=int(sys.argv[1]), shard_pairs=64),
+)
+rendering.render(preset, "test", sys.argv[2], jobs=2, progress=False)
+"""
+
+
+def peak_memory_mb(pairs, folder):
+    """Largest memory of a render by two processes and all their helpers together, in MB (proportional set size)."""
+    shutil.rmtree(folder, ignore_errors=True)
+    process = subprocess.Popen([sys.executable, "-c", RENDER, str(pairs), str(folder)], start_new_session=True)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(memory_kb(pid) for pid in tree(process.pid)))
+        time.sleep(0.02)
+    assert process.returncode == 0
+    return peak / 1000
+
+
+def tree(root):
+    """A process and all below it."""
+    children = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended meanwhile
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def memory_kb(pid):
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0  # it has ended meanwhile
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def main():
+    with tempfile.TemporaryDirectory(dir=config.run_dir("bench").parent) as temporary:
+        folder = Path(temporary) / "data"
+        small, large = (peak_memory_mb(pairs, folder) for pairs in (SMALL, LARGE))
+        scores = {
+            "machine": {"processors": os.cpu_count(), "kind": platform.machine(), "system": platform.system()},
+            "memory_mb": {str(SMALL): small, str(LARGE): large},
+            "memory_ratio_10x": large / small,
+            "speedup_2": speedup(folder),
+            "times_real_time": times_real_time(),
+            "pairs_per_s": REPORT.render.n_test / rendered(REPORT, folder, 1),
+            **efficiency(folder),
+        }
+    figures.record_benchmarks({"render": scores})
+    for name, value in scores.items():
+        print(name, value)
+
+
+if __name__ == "__main__":
+    main()
