@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import platform
 import shutil
@@ -19,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import config, corpora, effects, figures, rendering
+from vaefx_lib import config, corpora, effects, figures, rendering, store
 
-SECONDS = 1.0  # of rendering with one effect, once
-REPEATS = 3
+SECONDS = 0.5  # of rendering with one effect, once
+REPEATS = 5
 LARGE, SMALL = 20_000, 2_000  # pairs whose peak memory is compared
 REPORT = config.preset("report")
 SPEEDUP_EFFECTS = ("mda:Overdrive", "mda:Delay", "lv2:mda/Ambience", "lv2:mda/Dynamics")
@@ -41,24 +42,36 @@ def rendered(preset, folder, jobs):
 
 
 def cost_of(name, folder):
-    """Milliseconds per pair of the effect alone and of the whole path, medians of alternating repeats."""
+    """Milliseconds per pair of the effect alone and of the whole path, medians of alternating repeats.
+
+    The path is that of one shard after the other, without what happens once per render (listing the corpus and so on).
+    Each repeat writes over the files of the one before: on a virtual machine fresh memory can be slow at first touch.
+    """
     effect, speech = effects.load(name), corpora.split(corpora.load("speech"), "speech")["test"]
-    one = with_render(REPORT, effects=(name,))
-    begun = time.perf_counter()
-    for index in range(8):
-        rendering.render_pair(one, "test", index, speech)
-    count = int(np.clip(SECONDS * 8 / (time.perf_counter() - begun), 16, 1_500))
-    one = with_render(one, n_test=count)
-    whole, alone = [], []
-    for _ in range(REPEATS):
-        whole.append(rendered(one, folder, 1))
-        data = rendering.load(folder)
-        clips = [(data[i][0], row["settings"]) for i, row in enumerate(data.rows)]
+    one = with_render(REPORT, effects=(name,), shard_pairs=32)
+    for index in (0, 1):  # the first time it is compiled, or its process started
         begun = time.perf_counter()
-        for dry, settings in clips:
-            effect.render(dry, settings, data.sample_rate_hz)
+        rendering.render_pair(one, "test", index, speech)
+    count = math.ceil(SECONDS / (time.perf_counter() - begun))
+    shards = max(1, min(count, 384) // 32)
+    one = with_render(one, n_test=max(4, min(count, 32 * shards)))
+    shutil.rmtree(folder, ignore_errors=True)
+    rendering._write_plan(folder, one, "test", speech, "bench")
+    whole, alone = [], []
+    for _ in range(REPEATS if count >= 32 else 2):  # slow ones vary little
+        begun = time.perf_counter()
+        for shard in range(shards):
+            rendering._render_shard(folder, shard, None)
+        whole.append(time.perf_counter() - begun)
+        if not alone:
+            pairs = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("shard-*.npy"))]
+            clips = [np.array(pair[0]) for shard in pairs for pair in shard]
+            rows = [row for path in sorted(folder.glob("shard-*.json")) for row in store.read_json(path)["rows"]]
+        begun = time.perf_counter()
+        for dry, row in zip(clips, rows, strict=True):
+            effect.render(dry, row["settings"], row["sample_rate_hz"])
         alone.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(alone) / count, 1000 * statistics.median(whole) / count
+    return tuple(1000 * statistics.median(seconds) / one.render.n_test for seconds in (alone, whole))
 
 
 def efficiency(folder):
@@ -111,7 +124,7 @@ def speedup(folder):
     """Time of one process divided by that of two."""
     preset = with_render(REPORT, effects=SPEEDUP_EFFECTS, n_test=8_000)
     ratios = []
-    for _ in range(REPEATS):
+    for _ in range(3):
         ratios.append(rendered(preset, folder, 1) / rendered(preset, folder, 2))
         time.sleep(rendering.IDLE_S + 2)  # the next run starts its processes anew
     return statistics.median(ratios)

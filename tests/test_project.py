@@ -120,7 +120,7 @@ def test_models_train_on_a_machine_without_audio_libraries(name):
 
 
 def test_everything_imported_is_declared():
-    own = {"vaefx_lib", "conftest", *sys.stdlib_module_names}
+    own = {"vaefx_lib", "conftest", "test_corpora", *sys.stdlib_module_names}
     optional = {name: wanted for extra, group in EXTRAS.items() if extra != "test" for name, wanted in group.items()}
     assert optional.items() <= TEST_DEPENDENCIES.items()
     tested = DEPENDENCIES | TEST_DEPENDENCIES

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from test_corpora import BAD, GOOD, write
 
 from vaefx_lib import audio, config, corpora, effects, rendering, shards, store
 
@@ -491,6 +492,25 @@ def test_a_damaged_utterance_costs_its_draws_and_is_named(tiny, sines, tmp_path)
     assert len(data.quarantine) == sum(row["redraws"]["unreadable"] for row in data.rows) > 0
     assert {failure["speaker"] for failure in data.quarantine} == {sines[1].speaker}
     assert all(f"{bad} is cut short" in failure["reason"] for failure in data.quarantine)
+
+
+def test_among_41_kinds_of_bad_files_every_good_one_is_rendered_and_each_bad_one_listed(tiny, tmp_path):
+    for number, name in enumerate(GOOD):
+        write(tmp_path / name, seed=number)
+    unreadable = {name: content for name, (content, _) in BAD.items() if name != "locked.wav"}  # root may read that one
+    for number, (name, content) in enumerate(unreadable.items()):
+        path = tmp_path / ("ann", "bob")[number % 2] / name
+        content(path) if callable(content) else path.write_bytes(content)
+    rendered, listed = set(), []
+    for subset in ("train", "valid", "test"):
+        preset = with_render(tiny, corpus=f"folder:{tmp_path}", **{f"n_{subset}": 12})
+        data = rendering.render(preset, subset, tmp_path / "out" / subset, jobs=1, progress=False)
+        assert len(data) == 12 and data.quarantine == []
+        rendered |= {name for row in data.rows for name in row["utterances"]}
+        listed.append(json.loads((data.folder / "manifest.json").read_text())["damaged_recordings"])
+    assert rendered == set(GOOD)
+    assert sorted(name.split("/")[1] for name in listed[0]) == sorted(unreadable) and len(unreadable) == 41
+    assert listed[0] == listed[1] == listed[2] and all(listed[0].values())
 
 
 def test_a_stereo_render_keeps_both_sides(tiny, tmp_path):
