@@ -147,5 +147,10 @@ def write_toy_pairs(folder, preset, count, seed):
         rows.append({**row, "redraws": {"silent": 0}})
     path = folder / "shard-00000.npy"
     fingerprint = f"toy pairs of seed {seed}"
-    shard = shards.write(path, np.array(pairs, np.float32), rows, fingerprint)
+
+    def fill(pair, i):
+        pair[:] = pairs[i]
+        return rows[i]
+
+    shard = shards.write(path, np.shape(pairs), fill, fingerprint)
     shards.finish(folder, [shard], fingerprint, {"sample_rate_hz": preset.stft.sample_rate_hz})

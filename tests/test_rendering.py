@@ -1,5 +1,7 @@
 import contextlib
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -260,9 +262,32 @@ def test_a_file_that_cannot_be_written_is_named_and_nothing_is_taken_for_whole(
     assert len(lines) == 2, result.stderr
     for jobs, line in zip("12", lines, strict=True):
         assert "could not write" in line and f"{jobs}/shard-0000" in line and "File too large" in line
-        assert [path.name for path in (tmp_path / jobs).iterdir()] == ["plan.json"]
+        assert [name for name in contents(tmp_path / jobs) if not name.startswith(".")] == ["plan.json"]
     rendering.render(tiny, "train", tmp_path / "1", jobs=1, progress=False)
     assert contents(tmp_path / "1") == contents(tiny_train_dir)
+
+
+def test_a_file_system_that_writes_only_through_the_page_cache_gives_the_same_bytes(
+    tiny, tiny_train_dir, tmp_path, monkeypatch
+):
+    real, refused = os.write, []
+
+    def write(file, data):
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT:
+            refused.append(file)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(file, data)
+
+    monkeypatch.setattr(os, "write", write)
+    rendering.render(tiny, "train", tmp_path / "out", jobs=1, progress=False)
+    assert len(refused) > 0 and contents(tmp_path / "out") == contents(tiny_train_dir)
+
+
+def test_a_pair_that_is_no_whole_number_of_pages_is_written_all_the_same(tiny, tmp_path):
+    odd = dataclasses.replace(tiny, stft=dataclasses.replace(tiny.stft, hop_length=509))
+    data = rendering.render(odd, "train", tmp_path / "out", jobs=1, progress=False)
+    assert data[0].shape == (2, 32 * 509)
+    assert np.array_equal(data[21], rendering.render_pair(odd, "train", 21, SPEECH["train"])[0])
 
 
 def test_a_changed_shard_is_named(tiny, tmp_path):

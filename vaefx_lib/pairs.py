@@ -178,8 +178,9 @@ def _through(effect, clip: np.ndarray, settings: np.ndarray, rate: int, peak_dbf
     if len(sound) == 1 or len(dry) == 2:
         wet[:] = sound
     else:
-        np.add(sound[0], sound[1], out=wet[0])
-        wet *= np.float32(0.5)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is not finite
+            np.add(sound[0], sound[1], out=wet[0])
+            wet *= np.float32(0.5)
     peak = _peak(wet)
     if not math.isfinite(peak):
         return "nonfinite"

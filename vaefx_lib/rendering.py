@@ -31,7 +31,6 @@ __all__ = ["UNCHANGED", "Dataset", "load", "render", "render_pair"]
 
 MAX_LOST_WORKERS = 3
 IDLE_S = 10  # after which a worker ends: the next subset finds them at work, training finds their memory free
-_local = threading.local()  # see `_buffer`
 
 
 def render(
@@ -159,17 +158,12 @@ def _render_shard(out_dir: Path, number: int, main: int | None) -> dict:
     count, step = getattr(preset.render, f"n_{subset}"), preset.render.shard_pairs
     indices = range(number * step, min((number + 1) * step, count))
     channels = (preset.render.channels,) if preset.render.channels > 1 else ()
-    shard, rows = _buffer((step, 2, *channels, preset.stft.num_samples))[: len(indices)], []
-    for pair, index in zip(shard, indices, strict=True):
-        rows.append(render_pair(preset, subset, index, speakers, out=pair)[1])
-    return shards.write(_shard_path(out_dir, number), shard, rows, fingerprint)
 
+    def fill(pair: np.ndarray, i: int) -> dict:
+        return render_pair(preset, subset, indices[i], speakers, out=pair)[1]
 
-def _buffer(shape: tuple[int, ...]) -> np.ndarray:
-    """The array that this thread fills with one shard after the other: fresh memory costs as much as half an effect."""
-    if getattr(_local, "buffer", np.empty(0)).shape != shape:
-        _local.buffer = np.empty(shape, np.float32)
-    return _local.buffer
+    shape = (len(indices), 2, *channels, preset.stft.num_samples)
+    return shards.write(_shard_path(out_dir, number), shape, fill, fingerprint)
 
 
 def _work(out_dir: Path, numbers: list[int], jobs: int | None, dask: str | None) -> Iterator[dict]:

@@ -7,12 +7,18 @@ manifest lists the shards and not their rows, so that nothing about writing a da
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import functools
 import hashlib
-import io
 import json
 import math
-from collections.abc import Iterable
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +28,11 @@ from vaefx_lib import store
 
 MANIFEST = "manifest.json"
 PLAN = "plan.json"  # what the workers need to know; see `rendering.py`
+PAGE = 4096  # bytes
+CHUNK_PAIRS = 8  # are written at once, while the next ones are made
 LEFTOVERS = (".shard-*", f".{MANIFEST}.*", f".{PLAN}.*")  # half written by a process that was killed
+
+_local = threading.local()  # see `_buffer`
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,16 +142,20 @@ def load(folder: str | Path, *, verify: bool = False) -> Dataset:
     return Dataset(folder, *kept)
 
 
-def write(path: Path, pairs: np.ndarray, rows: list[dict], fingerprint: str) -> dict:
-    """Write one shard, then its rows, each whole or not at all.
+def write(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray, int], dict], fingerprint: str) -> dict:
+    """Make and write one shard, then its rows, each whole or not at all.
+
+    The pairs go to disk while the next ones are made, and past the page cache where the system can do that: a data set
+    would push whatever else is there out of memory, and copying a pair costs as much as an effect.
 
     Parameters
     ----------
     path : path
         Ending in .npy.
-    pairs : array, float32, shape (pairs, 2, samples)
-    rows : list of dict
-        One per pair.
+    shape : tuple of int
+        (pairs, 2, samples).
+    fill : callable
+        ``fill(pair, i)`` writes pair `i` into `pair`, float32 of shape (2, samples), and returns its row.
     fingerprint : str
         Of everything that the pairs depend on.
 
@@ -155,21 +169,70 @@ def write(path: Path, pairs: np.ndarray, rows: list[dict], fingerprint: str) -> 
     OSError
         If a file cannot be written, no space left included; the message names it.
     """
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(pairs))
-    header, data = header.getvalue(), memoryview(np.ascontiguousarray(pairs)).cast("B")
-    digest = hashlib.sha256(header)
-    digest.update(data)
-    with store.atomic(path) as temporary, open(temporary, "wb", buffering=0) as file:
-        for part in (memoryview(header), data):  # not np.save, which hides why a write failed
-            while part:
-                part = part[file.write(part) :]
-    about = {"fingerprint": fingerprint, "bytes": len(header) + len(data), "sha256": digest.hexdigest()}
+    memory, pairs = _buffer(shape)
+    rows, digest, at = [], hashlib.sha256(), 0
+    with store.atomic(path) as temporary, _file(temporary, pairs[:CHUNK_PAIRS].nbytes, pairs.nbytes) as file:
+        with ThreadPoolExecutor(1) as disk:
+            written = []
+            for start in range(0, len(pairs), CHUNK_PAIRS):
+                chunk = range(start, min(start + CHUNK_PAIRS, len(pairs)))
+                rows += [fill(pairs[i], i) for i in chunk]
+                end = PAGE + (chunk[-1] + 1) * pairs[0].nbytes
+                digest.update(memory[at:end])
+                written.append(disk.submit(_write_all, file, memory[at:end]))
+                at = end
+            for part in written:
+                part.result()
+    about = {"fingerprint": fingerprint, "bytes": at, "sha256": digest.hexdigest()}
     lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
     text = f'{json.dumps(about)[:-1]}, "rows": [\n{lines}\n]}}\n'  # a line per row: ten times as fast as indented
     with store.atomic(path.with_suffix(".json")) as temporary:
         temporary.write_text(text)
     return _summary(path, about, rows, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _buffer(shape: tuple[int, ...]) -> tuple[memoryview, np.ndarray]:
+    """The bytes of a shard, header included, and the array in them; the same memory for each shard of a thread.
+
+    Fresh memory costs as much as half an effect, and only memory that begins on a page goes past the page cache.
+    """
+    size = PAGE + 4 * math.prod(shape)
+    if len(getattr(_local, "buffer", b"")) < size:
+        _local.buffer = mmap.mmap(-1, size)
+    pairs = np.frombuffer(_local.buffer, np.float32, math.prod(shape), PAGE).reshape(shape)
+    header = np.lib.format.header_data_from_array_1_0(pairs)
+    magic = np.lib.format.magic(1, 0) + (PAGE - 10).to_bytes(2, "little")
+    _local.buffer[:PAGE] = (
+        magic + str(header).encode().ljust(PAGE - 11) + b"\n"
+    )  # a whole page, so that all begins on one
+    return memoryview(_local.buffer)[:size], pairs
+
+
+@contextmanager
+def _file(path: Path, *parts_bytes: int):
+    """A file opened for writing, past the page cache if its parts are whole pages and the file system can."""
+    direct = 0 if any(size % PAGE for size in parts_bytes) else getattr(os, "O_DIRECT", 0)
+    try:
+        file = os.open(path, os.O_WRONLY | direct)
+    except OSError:
+        file = os.open(path, os.O_WRONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _write_all(file: int, data: memoryview) -> None:
+    while data:
+        try:
+            data = data[os.write(file, data) :]
+        except OSError as error:
+            flags, direct = fcntl.fcntl(file, fcntl.F_GETFL), getattr(os, "O_DIRECT", 0)
+            if error.errno != errno.EINVAL or not flags & direct:
+                raise
+            fcntl.fcntl(
+                file, fcntl.F_SETFL, flags & ~direct
+            )  # only through the page cache, or less than a page is left
 
 
 def keep_whole(folder: Path, paths: Iterable[Path], fingerprint: str) -> dict[Path, dict]:
