@@ -26,7 +26,6 @@ SECONDS = 0.5  # of rendering with one effect, once
 REPEATS = 5
 LARGE, SMALL = 20_000, 2_000  # pairs whose peak memory is compared
 REPORT = config.preset("report")
-LEVEL_ONLY = ("pedalboard:Gain", "pedalboard:Invert")  # nothing is left of them once wet has the level of dry
 
 
 def with_render(preset, **changes):
@@ -76,15 +75,18 @@ def cost_of(name, folder):
 
 def efficiency(folder):
     """Per backend and over all effects that this machine has."""
-    names = [name for name in effects.available() if name not in LEVEL_ONLY]
     costs = {}
-    for name in names:
-        costs[name] = alone, whole = cost_of(name, folder)
+    for name in effects.available():
+        try:
+            costs[name] = alone, whole = cost_of(name, folder)
+        except ValueError as error:  # of a gain, nothing is left at equal levels
+            print(f"{name:32} left out: {error}", flush=True)
+            continue
         print(f"{name:32} alone {alone:8.3f} ms, whole path {whole:8.3f} ms, {alone / whole:.2f}", flush=True)
     ratios = {name: alone / whole for name, (alone, whole) in costs.items()}
     backends = {}
-    for prefix in dict.fromkeys(name.partition(":")[0] for name in names):
-        mine = [name for name in names if name.startswith(f"{prefix}:")]
+    for prefix in dict.fromkeys(name.partition(":")[0] for name in costs):
+        mine = [name for name in costs if name.startswith(f"{prefix}:")]
         alone, whole = (sum(costs[name][i] for name in mine) for i in range(2))
         backends[prefix] = {
             "effects": len(mine),
@@ -181,19 +183,19 @@ def memory_kb(pid):
 def main():
     with tempfile.TemporaryDirectory(dir=config.run_dir("bench").parent) as temporary:
         folder = Path(temporary) / "data"
+        record(machine={"processors": os.cpu_count(), "kind": platform.machine(), "system": platform.system()})
         small, large = (peak_memory_mb(pairs, folder) for pairs in (SMALL, LARGE))
-        scores = {
-            "machine": {"processors": os.cpu_count(), "kind": platform.machine(), "system": platform.system()},
-            "memory_mb": {str(SMALL): small, str(LARGE): large},
-            "memory_ratio_10x": large / small,
-            "speedup_2": speedup(folder),
-            "times_real_time": times_real_time(),
-            "pairs_per_s": REPORT.render.n_test / rendered(REPORT, folder, 1),
-            **efficiency(folder),
-        }
+        record(memory_mb={str(SMALL): small, str(LARGE): large}, memory_ratio_10x=large / small)
+        record(speedup_2=speedup(folder))
+        record(times_real_time=times_real_time())
+        record(pairs_per_s=REPORT.render.n_test / rendered(REPORT, folder, 1))
+        record(**efficiency(folder))
+
+
+def record(**scores):
+    """Into figures/benchmarks.json as soon as they are measured."""
+    print(scores, flush=True)
     figures.record_benchmarks({"render": scores})
-    for name, value in scores.items():
-        print(name, value)
 
 
 if __name__ == "__main__":
