@@ -92,14 +92,14 @@ def efficiency(folder):
         alone, whole = (sum(costs[name][i] for name in mine) for i in range(2))
         backends[prefix] = {
             "effects": len(mine),
-            "efficiency": alone / whole,
-            "efficiency_median": statistics.median(ratios[name] for name in mine),
+            "efficiency": statistics.median(ratios[name] for name in mine),
+            "efficiency_of_total_time": alone / whole,
             "draws_per_s": 1000 * len(mine) / whole,
         }
     alone, whole = (sum(cost[i] for cost in costs.values()) for i in range(2))
     return {
-        "efficiency": alone / whole,
-        "efficiency_median": statistics.median(ratios.values()),
+        "efficiency": statistics.median(ratios.values()),  # the total below is mostly that of the slowest effect
+        "efficiency_of_total_time": alone / whole,
         "efficiency_by_backend": backends,
         "overhead_ms": statistics.median(whole - alone for alone, whole in costs.values()),
     }
