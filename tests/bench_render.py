@@ -185,7 +185,9 @@ def memory_kb(pid):
 
 
 def main():
-    with tempfile.TemporaryDirectory(dir=config.run_dir("bench").parent) as temporary:
+    runs = config.run_dir("bench").parent
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runs) as temporary:
         folder = Path(temporary) / "data"
         record(machine={"processors": os.cpu_count(), "kind": platform.machine(), "system": platform.system()})
         small, large = (peak_memory_mb(pairs, folder) for pairs in (SMALL, LARGE))
