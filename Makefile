@@ -3,7 +3,7 @@
 PRESET ?= report
 TIMEOUT_S ?= 7200
 LAB_OPTIONS ?=
-NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures
+NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures 07_loss_and_phase
 
 # --- which Python -----------------------------------------------------------------------------------------------------
 # By default the one in .venv, made here with the versions of constraints.txt. `make figures PYTHON=python` uses the
@@ -32,10 +32,10 @@ LIBRARY := $(filter-out %/__main__.py %/notebooks.py,$(wildcard vaefx_lib/*.py v
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help figures test bench-render lint format lab clean
+.PHONY: help figures test study bench-render bench-train lint format lab clean
 
 help: ## print this
-	@echo 'make TARGET [PRESET=report|smoke|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
+	@echo 'make TARGET [PRESET=report|smoke|seven|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 figures: $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
@@ -44,8 +44,15 @@ figures: $(BUILT) ## run the notebooks that are out of date: renders, model, fig
 test: $(READY) ## run the tests
 	$(PY) -m pytest
 
+study: $(READY) ## the main claims over three seeds and with seven effects, into figures/metrics.json (an hour)
+	$(VAEFX) render --preset report
+	$(VAEFX) study
+
 bench-render: $(READY) ## measure speed and memory of rendering into figures/benchmarks.json (10 minutes, nothing else running)
 	$(PY) tests/bench_render.py
+
+bench-train: $(READY) ## measure speed of training into figures/benchmarks.json (20 minutes, nothing else running)
+	$(PY) tests/bench_train.py
 
 lint: $(READY) ## check style, and that notebooks are committed without outputs
 	$(PY) -m ruff check vaefx_lib tests $(wildcard notebooks/*.ipynb)
@@ -68,7 +75,7 @@ STRIP = $(PY) -m nbstripout --extra-keys 'metadata.papermill cell.metadata.paper
 $(BUILT): $(RUN)/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) | $(READY)
 	$(VAEFX) notebook $< --preset $(PRESET) --timeout-s $(TIMEOUT_S)
 
-$(RUN)/notebooks/02_vae_training.ipynb: $(DATA)
+$(RUN)/notebooks/02_vae_training.ipynb $(RUN)/notebooks/07_loss_and_phase.ipynb: $(DATA)
 $(RUN)/notebooks/03_latent_clustering.ipynb $(RUN)/notebooks/04_interpolation_figures.ipynb: $(DATA) $(VAE)
 
 # A manifest is a by-product of a notebook. The recipe only looks, so make compares its true time with its dependents';

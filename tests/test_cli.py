@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +18,14 @@ from vaefx_lib.__main__ import main
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
     return tmp_path
+
+
+class Hardware(NamedTuple):
+    """As in the library."""
+
+    devices: int
+    num_nodes: int
+    precision: str
 
 
 def vaefx(*arguments):
@@ -43,7 +52,7 @@ def test_an_unknown_preset_is_one_line_and_exit_code_1(home, arguments):
     result = vaefx(*arguments)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "Error: unknown preset 'nope': known are report, smoke, week5, paper\n"
+    assert result.stderr == "Error: unknown preset 'nope': known are report, smoke, seven, phase, week5, paper\n"
     assert list(home.iterdir()) == []
 
 
@@ -94,10 +103,36 @@ def test_render_asks_for_every_subset_of_the_preset_that_has_pairs(home, monkeyp
 
 def test_train_uses_the_seed_of_the_preset_unless_another_is_given(home, monkeypatch):
     seeds = []
-    put_in_place(monkeypatch, "training", train_vae=lambda preset, *, seed: seeds.append((preset.name, seed)))
+
+    def train_vae(preset, *, seed, **_):
+        seeds.append((preset.name, seed))
+
+    put_in_place(monkeypatch, "training", train_vae=train_vae, Hardware=Hardware)
     assert vaefx("train", "vae", "--preset", "smoke", "--seed", "7").exit_code == 0
     assert vaefx("train", "vae").exit_code == 0
     assert seeds == [("smoke", 7), ("report", config.preset("report").train.seed)]
+
+
+def test_train_passes_on_how_to_train(home, monkeypatch):
+    asked = []
+    put_in_place(monkeypatch, "training", train_vae=lambda preset, **given: asked.append(given), Hardware=Hardware)
+    line = "--resume --logger wandb --logger tensorboard --devices 2 --num-nodes 3 --precision bf16-mixed"
+    assert vaefx("train", "vae", *line.split()).exit_code == 0
+    assert vaefx("train", "vae", "--clips", "1").exit_code == 0
+    one, other = ({k: v for k, v in given.items() if k != "seed"} for given in asked)
+    hardware = (2, 3, "bf16-mixed")
+    assert one == {"resume": True, "loggers": ("wandb", "tensorboard"), "clips": 3, "hardware": hardware}
+    assert other == {"resume": False, "loggers": (), "clips": 1, "hardware": (1, 1, "32-true")}
+
+
+def test_a_loss_that_is_not_finite_is_one_line_and_exit_code_1(home, monkeypatch):
+    def train_vae(*args, **kwargs):
+        raise FloatingPointError("the loss is nan after 3 steps, on pairs 12 (anna, mda:Delay): it must be finite")
+
+    put_in_place(monkeypatch, "training", train_vae=train_vae, Hardware=Hardware)
+    result = vaefx("train", "vae")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: the loss is nan after 3 steps, on pairs 12 (anna, mda:Delay)")
 
 
 def test_evaluate_prints_json_and_nothing_else_on_stdout(home, monkeypatch):

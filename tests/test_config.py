@@ -26,7 +26,7 @@ def test_every_field_of_a_config_is_written_and_read():
         stft=config.Stft(8_000, 9, 64, 32, 64, 1.0),
         render=config.Render("folder:x", ("mda:Delay",), 1, 2, 3, 4, 5, 2, -6.0, 0.7, 8, 9),
         vae=config.Vae("conv2d", ("wet",), 1, 2, 3, (4, 5)),
-        train=config.Train(0.1, 0.2, 3, 4, 0.5, 6),
+        train=config.Train(0.1, "adamw", 0.2, 3, 6, 0.4, 0.5, 7),
     )
     plain = config.Preset("plain")
     for part in ("stft", "render", "vae", "train"):
@@ -55,7 +55,7 @@ def test_text_that_is_no_preset_is_a_value_error(text):
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(ValueError, match="'week6'.*report, smoke, week5, paper"):
+    with pytest.raises(ValueError, match="'week6'.*report, smoke, seven, phase, week5, paper"):
         config.preset("week6")
 
 
@@ -84,6 +84,7 @@ def test_published_presets_are_trained_as_published():
     assert (week5.train.beta, week5.train.learning_rate, week5.train.batch_size) == (1e-4, 3e-4, 8)
     assert (paper.train.learning_rate, paper.train.batch_size) == (5e-4, 12)
     for preset in (week5, paper):
+        assert (preset.train.optimiser, preset.train.frequency_warp) == ("adamw", 0)
         assert (preset.render.n_train, preset.render.n_valid, preset.train.max_epochs) == (5_000, 500, 300)
 
 

@@ -60,6 +60,29 @@ def test_a_margin_is_negative_exactly_where_the_probe_is_wrong():
     assert margin == pytest.approx(sign * probe.decision_function(z), abs=1e-6)
 
 
+def test_rows_of_a_confusion_matrix_are_true_and_columns_predicted_for_any_number_of_labels():
+    kinds = np.repeat(["a", "b", "c"], 100)
+    corners = dict(zip("abc", 20 * np.eye(3)))
+    noise = np.random.default_rng(0).normal(size=(300, 3))
+    probe = evaluation.fit_probe(np.stack([corners[kind] for kind in kinds]) + noise, kinds)
+    lies_with = np.where(np.arange(300) < 25, "b", kinds)  # a quarter of the a's
+    z = np.stack([corners[kind] for kind in lies_with]) + noise
+    found = evaluation.confusion(probe, z, kinds)
+    assert found["a"] == {"a": 0.75, "b": 0.25, "c": 0.0}
+    assert found["b"] == {"a": 0.0, "b": 1.0, "c": 0.0}
+    only_c = evaluation.confusion(probe, z[kinds == "c"], kinds[kinds == "c"])
+    assert only_c == {"c": {"a": 0.0, "b": 0.0, "c": 1.0}}
+
+
+def test_a_probe_leans_on_the_dimension_that_tells_whatever_its_scale():
+    rng = np.random.default_rng(0)
+    for labels in (EFFECTS, np.tile(["a", "b", "c", "d"], 100)):
+        z = rng.normal(size=(400, 4)) * [1, 1e-3, 1, 1]
+        z[:, 1] += 1e-2 * np.unique(labels, return_inverse=True)[1]
+        weights = evaluation.probe_weights(evaluation.fit_probe(z, labels))
+        assert weights.shape == (4,) and weights.argmax() == 1 and weights.min() >= 0
+
+
 def test_silhouette_is_that_of_rousseeuw():
     z = np.array([[0.0], [1.0], [10.0], [12.0]])
     expected = np.mean([1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5])
@@ -94,7 +117,9 @@ def test_r2_is_below_zero_for_worse_than_always_the_mean():
 def test_scores_stand_beside_their_baselines_and_parts_are_scored_alone():
     subsets = [embedded(seed, vae=separable) for seed in range(4)]
     parts = {"content": slice(1, 4), "effect": slice(0, 1)}
-    found = evaluation.scores(*subsets, parts=parts)
+    changes = np.tile([1.0, 0.01, 0.0, np.nan, np.nan, np.nan], (400, 1))
+    changes[:300, 1] = 0.06
+    found = evaluation.scores(*subsets, parts=parts, changes=changes)
     assert found["latent"]["latent_dim"] == 4 and found["latent"]["n_effects"] == 2
     for key in ("probe_accuracy", "probe_accuracy_dummy"):
         probe = found["latent"][key]
@@ -103,7 +128,16 @@ def test_scores_stand_beside_their_baselines_and_parts_are_scored_alone():
     assert found["latent"]["probe_accuracy"]["chance"] == 0.5
     for key in ("silhouette", "silhouette_dummy"):
         assert found["latent"][key]["vae_effect"] > 0.9 > 0.1 > found["latent"][key]["vae_content"]
-    assert found["latent"]["settings_r2"].keys() == set(evaluation.SPACES)
+    for key in ("settings_r2", "settings_r2_audible", "confusion", "confusion_dummy"):
+        assert found["latent"][key].keys() == set(evaluation.SPACES)
+    assert found["latent"]["settings_mi"].keys() == {*evaluation.SPACES, "chance"}
+    assert found["latent"]["best_dimension"].keys() == {"vae", "pca"}
+    shares = found["latent"]["settings_audible_share"]["mda:Overdrive"]
+    assert shares == {"drive": 1.0, "muffle": 0.75, "output": 0.0}
+    assert found["latent"]["settings_r2_audible"]["pca"]["mda:Overdrive"].keys() == {"drive", "muffle"}
+    same = (found["latent"][key]["vae"]["mda:Overdrive"]["drive"] for key in ("settings_r2", "settings_r2_audible"))
+    assert len(set(same)) == 1
+    assert found["latent"]["confusion"]["vae"]["mda:Delay"] == {"mda:Delay": 1.0, "mda:Overdrive": 0.0}
     expected = {"dry": {"vae_mse": 0.25, "pca_mse": 0.5}, "wet": {"vae_mse": 0.5, "pca_mse": 1.0}}
     assert found["reconstruction"] == expected
 
@@ -112,6 +146,9 @@ def test_dummy_and_random_settings_are_not_mixed_up():
     known, unknown = embedded(0, vae=separable), embedded(1)
     found = evaluation.scores(known, known, unknown, unknown)["latent"]
     assert found["probe_accuracy"]["vae"] == 1 and found["probe_accuracy_dummy"]["vae"] < 0.7
+    right = [found[key]["vae"]["mda:Delay"]["mda:Delay"] for key in ("confusion", "confusion_dummy")]
+    assert right[0] == 1 and right[1] < 0.7
+    assert "settings_r2_audible" not in found  # nobody measured what is audible
     assert found["silhouette"]["vae"] > 0.5 > found["silhouette_dummy"]["vae"]
 
 
@@ -141,6 +178,7 @@ def test_speakers_of_the_training_set_are_left_out(home, spoken, tmp_path, capsy
     assert f"left out, as the model was trained on them: {heard}" in capsys.readouterr().err
     assert found["speakers"] == ["am_michael", "bf_emma"]
     assert found["latent"]["n_per_effect"] == spoken.render.n_test / 2
+    assert found["latent"]["settings_audible_share"]["mda:Delay"]["output"] == 0
     assert {"effects_dry_drift", "audio_wet_drift"} < found["interpolation"].keys()
     assert found["interpolation"]["paths"] == min(interpolation.N_PATHS, spoken.render.n_test)
     json.dumps(found, allow_nan=False)

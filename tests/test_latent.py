@@ -60,6 +60,17 @@ def test_a_path_is_straight_evenly_spaced_and_holds_both_ends():
     assert np.diff(path, axis=0) == pytest.approx(np.tile((z_2 - z_1) / 8, (8, 1)), abs=1e-6)
 
 
+def test_a_traversal_moves_one_dimension_a_row_and_leaves_the_clip_in_the_middle():
+    z, spread = np.arange(4.0), np.array([1.0, 10.0, 0.5, 2.0])
+    path = latent.traverse(z, [1, 3], spread, (-2, 0, 1))
+    assert path.dtype == np.float32
+    assert path.tolist() == [
+        [[0, -19, 2, 3], [0, 1, 2, 3], [0, 11, 2, 3]],
+        [[0, 1, 2, -1], [0, 1, 2, 3], [0, 1, 2, 5]],
+    ]
+    assert z.tolist() == [0, 1, 2, 3]
+
+
 def test_errors_are_the_mean_over_frames_and_bins_of_each_channel():
     x, x_hat = np.zeros((2, 2, 2, 3), np.float16), np.zeros((2, 2, 2, 3), np.float32)
     x_hat[0, 1, 0, 0], x_hat[1, 0] = 3, -2

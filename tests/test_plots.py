@@ -41,12 +41,17 @@ HISTORY = {
 }
 COLUMNS = ["$X_1$", r"$\hat X_1$", *(rf"$\alpha={a:.2f}$" for a in np.linspace(0, 1, 8)), r"$\hat X_2$", "$X_2$"]
 SCORES = {"accuracy, random": {"VAE": 0.97, "PCA": 0.9, "chance": 0.5}, "silhouette": {"VAE": 0.3, "PCA": -0.05}}
+SETTINGS = {
+    f"Overdrive setting{i} (100%)": {"VAE": 0.9, "PCA": -0.3, "no model": 0.1, "VAE, all clips": 0.5} for i in range(9)
+}
 PANELS = {
     "dummy settings": lambda ax: plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax),
     "random settings": lambda ax: plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax),
     "feedback": lambda ax: plots.plot_latent_values(POINTS, noise(400), label="%", unseen=UNSEEN, ax=ax),
     "PCA": lambda ax: plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax, axis_names=("PC 1", "PC 2")),
 }
+CONFUSION = {"mda:Delay": {"mda:Delay": 0.98, "mda:Overdrive": 0.02}, "mda:Overdrive": {"mda:Overdrive": 1.0}}
+DIMENSIONS = {"kl": noise(64), "groups": {"content": slice(48), "effect": slice(48, 64)}}
 FIGURES = {
     "waveform": lambda: plots.plot_waveform(noise(24_000), 24_000, title="dry"),
     "spectrogram": lambda: plots.plot_spectrogram(PAIR[0], STFT, title="dry"),
@@ -63,6 +68,23 @@ FIGURES = {
     "history": lambda: plots.plot_history(HISTORY, pca_mse=(0.33, 0.3)),
     "kl": lambda: plots.plot_kl_per_dimension(noise(64), groups={"content": slice(48), "effect": slice(48, 64)}),
     "settings": lambda: plots.plot_settings(noise(100, 5), list("abcde"), effect="mda:Delay"),
+    "confusion": lambda: plots.plot_confusion(CONFUSION, title="VAE"),
+    "many effects": lambda: plots.plot_confusion(
+        {f"mda:Effect{i}": {f"mda:Effect{j}": float(i == j) for j in range(5)} for i in range(5)}, title="five"
+    ),
+    "dimensions": lambda: plots.plot_dimensions(
+        DIMENSIONS["kl"], noise(64), groups=DIMENSIONS["groups"], label="R2", title="settings"
+    ),
+    "traversal": lambda: plots.plot_traversal(
+        noise(2, 5, 65, 513),
+        STFT,
+        rows=["Delay\ndimension 112"] * 2,
+        columns=["-3", "-1.5", "0", "+1.5", "+3"],
+        title="VAE",
+    ),
+    "readings": lambda: plots.plot_latent_readings(
+        SETTINGS, SETTINGS, **DIMENSIONS, alone=noise(64), weights=noise(64), confusion=dict.fromkeys("abc", CONFUSION)
+    ),
     "scores": lambda: plots.plot_scores(SCORES, title="Unseen speakers", label="1 is best"),
 }
 
@@ -301,6 +323,44 @@ def test_scores_stand_beside_their_baselines_and_a_missing_one_leaves_a_gap():
     assert high > 0.97
 
 
+def test_a_confusion_matrix_has_true_rows_predicted_columns_and_its_shares_in_writing():
+    image = plots.plot_confusion({"x:A": {"x:A": 0.75, "x:B": 0.25}, "x:B": {"x:B": 1.0}})
+    ax = image.axes
+    assert image.get_array().tolist() == [[0.75, 0.25], [0, 1]]
+    assert image.get_clim() == (0, 1)
+    written = {text.get_position(): text.get_text() for text in ax.texts}
+    assert written == {(0, 0): "0.750", (1, 0): "0.250", (0, 1): "0.000", (1, 1): "1.000"}
+    for axis, label in ((ax.xaxis, "predicted"), (ax.yaxis, "true")):
+        assert axis.get_label_text() == label
+        assert [tick.get_text() for tick in axis.get_ticklabels()] == ["A", "B"]
+
+
+def test_dimensions_are_drawn_at_their_cost_and_at_what_they_say():
+    values = noise(64, seed=2)
+    content, effect = plots.plot_dimensions(**DIMENSIONS, values=values, label="R2")
+    for dots, part in ((content, slice(48)), (effect, slice(48, 64))):
+        assert np.array_equal(dots.get_offsets(), np.column_stack([DIMENSIONS["kl"][part], values[part]]))
+    assert content.axes.get_xlabel() == "KL of the dimension (nats)"
+
+
+def test_a_traversal_has_a_row_for_each_dimension_on_one_colour_scale():
+    S = noise(2, 3, 65, 513)
+    fig = plots.plot_traversal(S, STFT, rows=["a", "b"], columns=["-3", "0", "+3"])
+    images = [ax.images[0] for ax in fig.axes if ax.images]
+    assert [np.array_equal(image.get_array(), S[i // 3, i % 3].T) for i, image in enumerate(images)] == [True] * 6
+    assert len({image.get_clim() for image in images}) == 1
+    assert [ax.get_title() for ax in fig.axes[:3]] == ["-3", "0", "+3"]
+
+
+def test_the_panels_of_the_readings_are_lettered_and_share_their_rows():
+    fig = FIGURES["readings"]()
+    titles = [ax.get_title("left") for ax in fig.axes]
+    assert [title[:3] for title in titles] == [f"({letter})" for letter in "abcdefg"]
+    first, second = fig.axes[:2]
+    assert first.get_ylim() == second.get_ylim()
+    assert [label.get_text() for label in first.get_yticklabels()] == list(SETTINGS)
+
+
 def test_a_plot_on_given_axes_makes_no_figure_and_changes_no_data():
     _, ax = plt.subplots()
     S, points = PAIR[0].copy(), POINTS.copy()
@@ -308,6 +368,8 @@ def test_a_plot_on_given_axes_makes_no_figure_and_changes_no_data():
     plots.plot_latent(points, EFFECTS, unseen=UNSEEN, ax=ax)
     plots.plot_kl_per_dimension(S[0], ax=ax)
     plots.plot_scores(SCORES, ax=ax)
+    plots.plot_confusion(CONFUSION, ax=ax)
+    plots.plot_dimensions(**DIMENSIONS, values=S[0][:64], label="R2", ax=ax)
     assert len(plt.get_fignums()) == 1
     assert np.array_equal(S, PAIR[0])
     assert np.array_equal(points, POINTS)

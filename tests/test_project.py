@@ -28,11 +28,14 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [
     ["config", "store", "audio"],
     ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
-    ["shards", "pairs", "rendering", "spectrogram"],
-    ["vae", "training", "blackbox"],
-    ["baselines", "latent", "interpolation", "evaluation", "controller", "metrics"],
+    ["shards", "pairs", "rendering", "spectrogram", "phase"],
+    ["vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "media", "training", "blackbox"],
+    [
+        *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
+        *("controller", "metrics", "study_clips", "loss_theory", "loss_study", "phase_scores", "phase_study", "study"),
+    ],
     ["matching"],
-    ["plots", "figures", "widgets"],
+    ["plots", "study_plots", "loss_plots", "figures", "widgets"],
     ["notebooks", "__main__"],
 ]
 IMPORT_NAMES = {"sklearn": "scikit-learn", "umap": "umap-learn", "yaml": "pyyaml"}
@@ -199,7 +202,7 @@ def test_a_lesson_goes_in_short_steps_and_leaves_the_logic_to_the_library(path):
 
 
 # --- make -------------------------------------------------------------------------------------------------------------
-ALL = ["01_data_rendering", "02_vae_training", "03_latent_clustering", "04_interpolation_figures"]
+ALL = ["01_data_rendering", "02_vae_training", "03_latent_clustering", "04_interpolation_figures", "07_loss_and_phase"]
 
 # Takes the place of `python -m vaefx_lib`: it notes which notebook is run and keeps what has not changed, as the
 # library does. The renders depend on rendering.py alone, the model on the renders and vae.py.
@@ -274,7 +277,8 @@ def test_a_second_make_figures_runs_nothing(tree):
         ("notebooks/01_data_rendering.ipynb", ALL[:1]),  # the renders stayed the same
         ("notebooks/02_vae_training.ipynb", ALL[1:2]),  # the model stayed the same
         ("notebooks/03_latent_clustering.ipynb", ALL[2:3]),
-        ("notebooks/04_interpolation_figures.ipynb", ALL[3:]),
+        ("notebooks/04_interpolation_figures.ipynb", ALL[3:4]),
+        ("notebooks/07_loss_and_phase.ipynb", ALL[4:]),
     ],
 )
 def test_an_edit_runs_the_notebooks_that_depend_on_it_once(tree, changed, run):
@@ -294,7 +298,7 @@ def test_a_plot_edit_leaves_renders_and_model_alone(tree):
 
 def test_another_model_reaches_the_figures(tree):
     (tree / "runs/report/vae/manifest.json").write_text("trained again by hand")
-    assert figures(tree) == ALL[2:]
+    assert figures(tree) == ALL[2:4]  # the study of losses trains its own
 
 
 def test_other_renders_reach_the_model_and_the_figures(tree):

@@ -85,6 +85,12 @@ def test_gradients_pass_through_a_draw_to_mu_and_logvar():
     assert mu.grad.abs().min() > 0 and logvar.grad.abs().min() > 0
 
 
+def test_a_draw_with_given_noise_is_mu_plus_that_many_deviations():
+    mu, logvar, noise = torch.randn(3, 4, 5).unbind()
+    draw = vae.reparameterize(mu, logvar, sample=True, noise=noise)
+    assert torch.allclose((draw - mu) / logvar.exp().sqrt(), noise, atol=1e-5)
+
+
 def test_without_sampling_a_draw_is_mu_itself():
     mu = torch.randn(4, 3)
     assert torch.equal(vae.reparameterize(mu, torch.ones(4, 3), sample=False), mu)
@@ -114,7 +120,9 @@ def test_terms_of_the_loss_do_not_depend_on_how_often_the_batch_repeats_its_clip
 
 
 # --- both architectures -----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", ["smoke", "report", "paper"])  # week5, of 127 million weights, takes a step elsewhere
+@pytest.mark.parametrize(
+    "name", ["smoke", "report", "seven", "phase", "paper"]
+)  # week5, of 127 million weights, takes a step elsewhere
 def test_a_preset_gives_back_the_shape_it_reads_and_a_gaussian_per_latent_dimension(name):
     preset = config.preset(name)
     model = vae.build(preset.vae, preset.stft.num_frames, preset.stft.num_bins)
@@ -245,11 +253,36 @@ def test_dry_is_rebuilt_from_content_alone_and_wet_from_both(factorised):
     assert (base[:, 0] != content[:, 0]).any() and (base[:, 1] != content[:, 1]).any()
 
 
-def test_residual_blocks_start_as_identities_and_can_leave_it():
-    x = torch.randn(2, 6, 9)
-    for block in (vae.Residual(6), vae.Smooth(6)):
-        assert torch.equal(block(x), x)
-        assert not torch.allclose(shaken(block)(x), x, atol=1e-3)
+def test_a_residual_block_starts_as_the_identity_and_can_leave_it():
+    x, block = torch.randn(2, 9, 6), vae.Residual(6)
+    assert torch.equal(block(x), x)
+    assert not torch.allclose(shaken(block)(x), x, atol=1e-3)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 8, 9])
+@torch.no_grad()
+def test_double_is_the_transpose_of_halve(frames):
+    halve, double = vae.Halve(frames, 3, 5), vae.Double(frames, 5, 3)
+    halve.linear.bias.zero_()
+    double.linear.bias.zero_()
+    double.linear.weight.copy_(halve.linear.weight.T)
+    x, y = torch.randn(2, frames, 3), torch.randn(2, frames // 2, 5)
+    close((halve(x) * y).sum(), (x * double(y)).sum(), rtol=1e-4, atol=1e-4)  # <A x, y> = <x, A' y>
+
+
+@torch.no_grad()
+def test_a_head_can_move_a_comb_and_its_envelope_apart():
+    head = vae.Head(4, 6)
+    for layer in (head.sum, head.gain, head.comb):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    head.gain.weight[:, :2], head.comb.weight[:, 2:] = torch.randn(6, 2), torch.randn(6, 2)
+    envelopes, combs = head.gain.weight[:, :2].T, head.comb.weight[:, 2:].T
+    for i in range(2):
+        for j in range(2):
+            features = torch.zeros(1, 1, 4)
+            features[0, 0, i] = features[0, 0, 2 + j] = 1
+            close(head(features)[0, 0], envelopes[i] * combs[j], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("lag", [0, 1, 5, 30])

@@ -27,7 +27,7 @@ class Commands(click.Group):
 
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, NotebookFailed) as error:
+        except (ValueError, FloatingPointError, OSError, NotebookFailed) as error:
             if ctx.params.get("traceback"):
                 raise
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -66,13 +66,39 @@ def train():
 @train.command("vae")
 @preset_option
 @click.option("--seed", type=int, help="In place of the preset's.")
-def train_vae(preset, seed):
-    """Train the joint VAE on rendered pairs; a finished run with the same choices is kept."""
+@click.option("--resume", is_flag=True, help="Go on from the last whole epoch of an interrupted training.")
+@click.option("--logger", "loggers", type=click.Choice(["tensorboard", "wandb"]), multiple=True, help="Repeatable.")
+@click.option("--clips", type=click.IntRange(min=0), help="Validation pairs to hear and see; default: 3 with a logger.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Per machine.")
+@click.option("--num-nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines.")
+@click.option(
+    "--precision",
+    type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]),
+    default="32-true",
+    show_default=True,
+    help="Of the arithmetic; weights stay 32-bit.",
+)
+def train_vae(preset, seed, resume, loggers, clips, devices, num_nodes, precision):
+    """Train the joint VAE on rendered pairs; a finished run with the same choices is kept.
+
+    history.csv is always written. WANDB_MODE=offline keeps what wandb records on this machine. On several devices
+    each process takes its share of every batch, so that the losses are those of one device.
+    """
     chosen = config.preset(preset)
+    from lightning.pytorch.utilities import rank_zero_only
+
     from vaefx_lib import training
 
-    training.train_vae(chosen, seed=chosen.train.seed if seed is None else seed)
-    click.echo(f"vae in {config.vae_dir(chosen.name)}")
+    training.train_vae(
+        chosen,
+        seed=chosen.train.seed if seed is None else seed,
+        resume=resume,
+        loggers=loggers,
+        clips=(3 if loggers else 0) if clips is None else clips,
+        hardware=training.Hardware(devices, num_nodes, precision),
+    )
+    if rank_zero_only.rank == 0:  # the other processes run this too
+        click.echo(f"vae in {config.vae_dir(chosen.name)}")
 
 
 @main.command()
@@ -109,6 +135,26 @@ def evaluate_vae(folder, preset, as_json):
     else:
         for name, value in _flat(scores):
             click.echo(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+
+
+@main.command()
+def study():
+    """The main claims over three seeds and with seven effects, into `metrics.json`: an hour on two cores.
+
+    Needs the pairs of `vaefx render`. Finished trainings are kept. Seven effects need the mda-lv2 plug-ins; without
+    them that part is left out.
+    """
+    from vaefx_lib import figures
+    from vaefx_lib import study as claims
+
+    figures.record("report", {"vae": claims.over_seeds(config.preset("report"))})
+    try:
+        found = claims.seven_effects(config.preset("seven"))
+    except ValueError as error:
+        click.echo(f"seven effects are left out: {error}", err=True)
+    else:
+        figures.record("report", {"vae": {"seven_effects": found}})
+    click.echo(config.figures_dir("report") / "metrics.json")
 
 
 @main.command()

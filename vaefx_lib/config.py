@@ -48,7 +48,7 @@ class Render:
 
     corpus: str = "speech"
     effects: tuple[str, ...] = ("mda:Overdrive", "mda:Delay")
-    n_train: int = 6_000  # training speakers, settings uniform in [0, 1]
+    n_train: int = 5_000  # training speakers, settings uniform in [0, 1]
     n_valid: int = 256  # unseen speakers, the sentences everyone speaks: chooses the checkpoint
     n_test: int = 800  # unseen speakers, their other sentences: every reported number
     n_dummy_train: int = 3_200  # training speakers, all settings 0.5
@@ -65,10 +65,10 @@ class Vae:
     """The network. `architecture` names one of `vae.ARCHITECTURES`."""
 
     architecture: str = "factorised"
-    inputs: tuple[str, ...] = ("dry", "wet")  # the channels of a spectrogram pair
+    inputs: tuple[str, ...] = ("dry", "wet")  # channels of a spectrogram pair; with phase, of `phase.REPRESENTATIONS`
     latent_dim: int = 128
-    effect_dim: int = 16  # factorised only: how many of them describe the effect; the others describe the dry sound
-    width: int = 192  # factorised only: features of a frame
+    effect_dim: int = 24  # factorised only: how many of them describe the effect; the others describe the dry sound
+    width: int = 128  # factorised only: features of a frame
     channels: tuple[int, ...] = ()  # conv2d only: feature maps after each halving
 
 
@@ -77,9 +77,13 @@ class Train:
     """How the network is trained."""
 
     beta: float = 1.0  # weight of the KL term, in the units of the ELBO: both terms are sums over one clip
-    learning_rate: float = 1e-3  # the highest; it rises over the first tenth of all steps and falls to zero by the last
-    batch_size: int = 16
+    optimiser: str = "muon"  # one of `training.OPTIMISERS`
+    learning_rate: float = (
+        0.015  # the highest; it rises over the first tenth of the steps and falls to zero by the last
+    )
+    batch_size: int = 32
     max_epochs: int = 5
+    frequency_warp: float = 0.2  # spectra of a training pair are stretched by up to this, dry and wet alike
     gradient_clip: float = 1.0  # largest norm of the gradient of the loss per input value
     seed: int = 0
 
@@ -104,19 +108,36 @@ PRESETS = {
         vae=Vae(latent_dim=32, effect_dim=8, width=64),
         train=Train(max_epochs=5, batch_size=16),
     ),
+    "seven": Preset(
+        "seven",
+        render=Render(
+            effects=(
+                *("mda:Overdrive", "mda:Delay", "lv2:mda/Ambience", "lv2:mda/RingMod", "lv2:mda/Combo"),
+                *("lv2:mda/Dynamics", "lv2:mda/MultiBand"),
+            ),
+            n_train=4_998,
+            n_valid=252,
+            n_test=700,
+            n_dummy_train=2_800,
+            n_dummy_test=700,
+        ),
+        vae=Vae(effect_dim=32),
+        train=Train(batch_size=28),
+    ),
+    "phase": Preset("phase", vae=Vae(inputs=("dry", "wet", "wet_turn_cos", "wet_turn_sin"))),  # `phase`: relative
     "week5": Preset(
         "week5",
         stft=Stft(num_frames=65, n_fft=4096, hop_length=2048, win_length=4096),
-        render=Render(n_train=5_000, n_valid=500),
+        render=Render(n_valid=500),
         vae=Vae(architecture="conv2d", latent_dim=2048, channels=(8, 16, 32, 32)),
-        train=Train(beta=1e-4, learning_rate=3e-4, batch_size=8, max_epochs=300),
+        train=Train(1e-4, "adamw", learning_rate=3e-4, batch_size=8, max_epochs=300, frequency_warp=0.0),
     ),
     "paper": Preset(
         "paper",
         stft=Stft(num_frames=129, n_fft=4096, hop_length=1024, win_length=2048),
-        render=Render(n_train=5_000, n_valid=500),
+        render=Render(n_valid=500),
         vae=Vae(architecture="conv2d", inputs=("wet",), latent_dim=128, channels=(8, 16, 32, 32)),
-        train=Train(beta=1e-4, learning_rate=5e-4, batch_size=12, max_epochs=300),
+        train=Train(1e-4, "adamw", learning_rate=5e-4, batch_size=12, max_epochs=300, frequency_warp=0.0),
     ),
 }
 

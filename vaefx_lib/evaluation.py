@@ -14,7 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import config, corpora, effects, interpolation, latent, rendering, spectrogram, training
+from vaefx_lib import (
+    audibility,
+    config,
+    corpora,
+    information,
+    interpolation,
+    latent,
+    phase,
+    readings,
+    rendering,
+    spectrogram,
+    training,
+)
 from vaefx_lib.latent import Embedded
 
 SPACES = ("vae", "pca", "no_model")  # of an `Embedded`
@@ -50,6 +62,35 @@ def probe_accuracy(train_z, train_labels, test_z, test_labels, *, shuffle_seed: 
     return float(fit_probe(train_z, train_labels).score(test_z, test_labels))
 
 
+def confusion(probe, z, labels) -> dict[str, dict[str, float]]:
+    """Which label is taken for which: shares of the clips of each true label (rows), by the label predicted (columns).
+
+    Parameters
+    ----------
+    probe : what `fit_probe` gave
+    z : array, shape (n, d)
+    labels : array of str, shape (n,)
+
+    Returns
+    -------
+    dict
+        True label -> predicted label -> share; each row sums to 1. There may be any number of labels.
+
+    Used in `03_latent_clustering`.
+    """
+    labels, guessed = np.asarray(labels), probe.predict(z)
+    known = sorted({*probe.classes_.tolist(), *labels.tolist()})
+    return {str(t): {str(p): float(np.mean(guessed[labels == t] == p)) for p in known} for t in np.unique(labels)}
+
+
+def probe_weights(probe) -> np.ndarray:
+    """How much a probe leans on each dimension, shape (d,): its largest weight on the scaled feature, over the labels.
+
+    Used in `03_latent_clustering`.
+    """
+    return np.abs(probe[-1].coef_).max(axis=0)
+
+
 def margins(probe, z, labels) -> np.ndarray:
     """Log-odds of each vector's own label against the likeliest other one, shape (n,): below 0 the probe is wrong.
 
@@ -80,19 +121,7 @@ def settings_r2(train: Embedded, test: Embedded, space: str) -> dict[str, dict[s
 
     Used in `03_latent_clustering`.
     """
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    scores = {}
-    for name in sorted(set(train.effects)):
-        here, there = np.flatnonzero(train.effects == name), np.flatnonzero(test.effects == name)
-        known, asked = (np.stack([e.settings[i] for i in rows]) for e, rows in ((train, here), (test, there)))
-        ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 11)))
-        guessed = ridge.fit(getattr(train, space)[here], known).predict(getattr(test, space)[there])
-        r2 = 1 - np.square(guessed - asked).sum(axis=0) / np.square(asked - asked.mean(axis=0)).sum(axis=0)
-        scores[name] = dict(zip(effects.load(name).param_names, r2.tolist(), strict=True))
-    return scores
+    return {effect: readings.r2(reading) for effect, reading in readings.read_settings(train, test, space).items()}
 
 
 def silhouette(z, labels) -> float:
@@ -112,6 +141,7 @@ def scores(
     dummy_test: Embedded,
     *,
     parts: Mapping[str, slice] | None = None,
+    changes: np.ndarray | None = None,
 ) -> dict:
     """Every number about the latent space and the reconstruction, nested as in `metrics.json`.
 
@@ -121,12 +151,16 @@ def scores(
         The subsets of these names, or others like them.
     parts : mapping of str to slice, optional
         Parts of the VAE's latent vector (`latent.parts`) to be probed on their own, as "vae_content" and so on.
+    changes : array, shape (clips of `test`, most parameters of an effect), optional
+        From `audibility.measure`: how much each setting of each clip can be heard.
 
     Returns
     -------
     dict
         `latent`: latent_dim, n_effects, and per space ("vae", "pca", "no_model") the probe accuracy at random and at
-        dummy settings, silhouette likewise, and R2 of the settings. `reconstruction`: see `reconstruction_scores`.
+        dummy settings, the confusion matrix and silhouette likewise, and of the settings R2, mutual information and, of
+        "vae" and "pca", the best single dimension; with `changes`, the share of clips in which each setting is audible
+        and R2 on those alone. `reconstruction`: see `reconstruction_scores`.
 
     Used in `03_latent_clustering`.
     """
@@ -134,12 +168,15 @@ def scores(
     spaces = {name: [getattr(e, name) for e in subsets] for name in SPACES}
     for name, part in (parts or {}).items():
         spaces[f"vae_{name}"] = [e.vae[:, part] for e in subsets]
-    probe, fixed = {}, {}
-    for name, (z, test_z, dummy_z, dummy_test_z) in spaces.items():
-        probe[name] = probe_accuracy(z, train.effects, test_z, test.effects)
-        fixed[name] = probe_accuracy(dummy_z, dummy_train.effects, dummy_test_z, dummy_test.effects)
-    for accuracy, labels in ((probe, test.effects), (fixed, dummy_test.effects)):
-        _, counts = np.unique(labels, return_counts=True)
+    probe, fixed, mistakes = {}, {}, {"confusion": {}, "confusion_dummy": {}}
+    kinds = (probe, "confusion", train, test, 0), (fixed, "confusion_dummy", dummy_train, dummy_test, 2)
+    for accuracy, key, known, asked, first in kinds:
+        for name, z in spaces.items():
+            fitted = fit_probe(z[first], known.effects)
+            accuracy[name] = float(fitted.score(z[first + 1], asked.effects))
+            if name in SPACES:
+                mistakes[key][name] = confusion(fitted, z[first + 1], asked.effects)
+        _, counts = np.unique(asked.effects, return_counts=True)
         accuracy["chance"] = float(counts.max() / counts.sum())
     probe["shuffled_labels"] = probe_accuracy(train.vae, train.effects, test.vae, test.effects, shuffle_seed=0)
     return {
@@ -148,17 +185,36 @@ def scores(
             "n_effects": len(counts),
             "probe_accuracy": probe,
             "probe_accuracy_dummy": fixed,
+            **mistakes,
             "silhouette": {name: silhouette(z[1], test.effects) for name, z in spaces.items()},
             "silhouette_dummy": {name: silhouette(z[3], dummy_test.effects) for name, z in spaces.items()},
-            "settings_r2": {name: settings_r2(train, test, name) for name in SPACES},
+            **settings_scores(train, test, changes),
         },
         "reconstruction": reconstruction_scores(test),
     }
 
 
+def settings_scores(train: Embedded, test: Embedded, changes: np.ndarray | None = None) -> dict:
+    """The part of `scores` that is about the settings; its arguments are as there."""
+    read = {space: readings.read_settings(train, test, space) for space in SPACES}
+    found = {"settings_r2": {space: {e: readings.r2(r) for e, r in read[space].items()} for space in SPACES}}
+    found["settings_mi"] = {space: information.settings_information(read[space]) for space in SPACES}
+    found["settings_mi"]["chance"] = information.settings_information(read["vae"], shuffled=True)
+    found["best_dimension"] = {space: information.best_dimensions(train, test, space) for space in ("vae", "pca")}
+    if changes is not None:
+        heard = changes > audibility.AUDIBLE
+        found["settings_audible_share"] = {
+            effect: {name: float(heard[r.rows, i].mean()) for i, name in enumerate(r.names)}
+            for effect, r in read["vae"].items()
+        }
+        found["settings_r2_audible"] = {s: {e: readings.r2(r, heard) for e, r in read[s].items()} for s in SPACES}
+    return found
+
+
 def reconstruction_scores(test: Embedded) -> dict:
     """Mean squared error of each channel, in variances of the training set: 1 is the error of "always the mean"."""
-    channels = spectrogram.CHANNELS if test.vae_mse.shape[1] == 2 else ("wet",)
+    known = [("wet",), spectrogram.CHANNELS, phase.REPRESENTATIONS["relative"].channels]
+    channels = next(names for names in known if len(names) == test.vae_mse.shape[1])
     return {
         channel: {"vae_mse": float(test.vae_mse[:, c].mean()), "pca_mse": float(test.pca_mse[:, c].mean())}
         for c, channel in enumerate(channels)
@@ -202,7 +258,8 @@ def evaluate_folder(folder: str | Path, preset: config.Preset) -> dict:
         }
         test, dummy_test = (latent.embed_dataset(run, pca, dataset) for dataset in subsets.values())
         dummy_train = latent.embed_subset(run, "dummy_train")
-        result = scores(train, test, dummy_train, dummy_test, parts=latent.parts(run))
+        changes = audibility.measure(run, subsets["test"])
+        result = scores(train, test, dummy_train, dummy_test, parts=latent.parts(run), changes=changes)
         result["latent"]["n_per_effect"] = len(test.effects) // result["latent"]["n_effects"]
         if run.preset.vae.inputs == spectrogram.CHANNELS:
             result["interpolation"] = interpolation.mean_drift(run, pca, subsets["test"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaefx_lib import baselines, shards, spectrogram, store, training
+from vaefx_lib import baselines, phase, shards, spectrogram, store, training
 
 BATCH = 64
 
@@ -76,15 +76,14 @@ def interpolate(z_1: np.ndarray, z_2: np.ndarray, steps: int) -> np.ndarray:
 
 def training_pca(run: training.Run) -> baselines.Pca:
     """PCA with as many components as the VAE has dimensions, of the same training pairs; stored with the run."""
-    data = shards.load(run.folder.parent / "data" / "train")
-    return baselines.cached_pca(
-        run.folder / "pca.safetensors",
-        store.fingerprint(data.fingerprint, run.statistics.to_dict(), list(run.preset.vae.inputs)),
-        lambda: training.inputs(
-            run.preset, training.training_spectrograms(data, run.preset.stft, scratch=run.folder)[0]
-        ),
-        run.preset.vae.latent_dim,
-    )
+    data, kind = shards.load(run.folder.parent / "data" / "train"), phase.of(run.preset.vae.inputs)
+
+    def spectrograms() -> np.ndarray:
+        x, _ = training.training_spectrograms(data, run.preset.stft, representation=kind, scratch=run.folder)
+        return training.inputs(run.preset, x)
+
+    key = store.fingerprint(data.fingerprint, run.statistics.to_dict(), list(run.preset.vae.inputs))
+    return baselines.cached_pca(run.folder / "pca.safetensors", key, spectrograms, run.preset.vae.latent_dim)
 
 
 def embed_dataset(
@@ -111,12 +110,14 @@ def embed_dataset(
     -------
     Embedded
     """
+    kind = phase.of(run.preset.vae.inputs)
+    options = {"statistics": run.statistics, "representation": kind}
 
     def compute() -> dict[str, np.ndarray]:
         parts = []
         for start in range(0, len(dataset), 256):
             indices = range(start, min(start + 256, len(dataset)))
-            pair = spectrogram.pairs(dataset, run.preset.stft, indices=indices, statistics=run.statistics)
+            pair = spectrogram.pairs(dataset, run.preset.stft, indices=indices, **options)
             x = training.inputs(run.preset, pair)
             mu, scores = embed(run, x), pca.transform(x)
             none = np.zeros((0, x.shape[1]), np.float32)
@@ -193,6 +194,31 @@ def together(train: Embedded, test: Embedded, per_effect: int) -> tuple[Embedded
     settings = [e.settings[i] for e, rows in sources for i in rows]
     unseen = np.repeat([False, True], [len(rows) for _, rows in sources])
     return Embedded(vae_mse=none, pca_mse=none, settings=settings, **arrays), unseen
+
+
+def traverse(z: np.ndarray, dimensions, spread: np.ndarray, deviations) -> np.ndarray:
+    """Copies of one latent vector in which one dimension at a time is moved.
+
+    Parameters
+    ----------
+    z : array, shape (latent_dim,)
+        Such as the embedding of a clip.
+    dimensions : sequence of int, length n_rows
+    spread : array, shape (latent_dim,)
+        The unit of a move in each dimension: the standard deviation of the training embeddings.
+    deviations : sequence of float, length n_columns
+        How far to go, in units of `spread`; 0 is `z` itself.
+
+    Returns
+    -------
+    array, float32, shape (n_rows, n_columns, latent_dim)
+
+    Used in `03_latent_clustering`.
+    """
+    path = np.tile(np.asarray(z, np.float32), (len(dimensions), len(deviations), 1))
+    for row, dimension in zip(path, dimensions, strict=True):
+        row[:, dimension] += np.asarray(deviations) * spread[dimension]
+    return path
 
 
 def nearest(z: np.ndarray) -> np.ndarray:

@@ -214,6 +214,82 @@ def plot_scores(table: Mapping[str, Mapping[str, float]], *, ax: Axes | None = N
     return drawn
 
 
+def plot_confusion(table: Mapping[str, Mapping[str, float]], *, ax: Axes | None = None, title: str = ""):
+    """A confusion matrix, true label -> predicted label -> share of the true one's clips; returns the image.
+
+    Rows are true, columns predicted; each row sums to 1. Used in notebook 03.
+    """
+    ax = ax or _new_axes(3.4, 3)
+    columns = list(dict.fromkeys(label for row in table.values() for label in row))
+    shares = np.array([[row.get(label, 0.0) for label in columns] for row in table.values()])
+    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), share in np.ndenumerate(shares):
+        ax.text(j, i, f"{share:.3f}", ha="center", va="center", color="white" if share > 0.5 else "black")
+    ax.set_xticks(range(len(columns)), map(short_name, columns), rotation=0 if len(columns) < 3 else 90)
+    ax.set_yticks(range(len(shares)), map(short_name, table), rotation=90 if len(columns) < 3 else 0, va="center")
+    ax.set(title=title, xlabel="predicted", ylabel="true")
+    return image
+
+
+def plot_dimensions(kl, values, *, groups: Mapping[str, slice], label: str, ax: Axes | None = None, title: str = ""):
+    """What each latent dimension costs, `kl` in nats, against what it says, `values`, both (latent_dim,); notebook 03.
+
+    `groups` are parts of the latent vector, name -> slice, in the colours of `plot_kl_per_dimension`.
+    """
+    ax = ax or _new_axes(4.5, 3.4)
+    kl, values, drawn = np.asarray(kl), np.asarray(values), []
+    for (name, part), colour in zip(groups.items(), itertools.cycle(SERIES_COLOURS)):
+        drawn.append(ax.scatter(kl[part], values[part], s=18, color=colour, alpha=0.8, lw=0, label=name))
+    ax.set(xlabel="KL of the dimension (nats)", ylabel=label, title=title)
+    ax.legend()
+    return drawn
+
+
+def plot_traversal(S, stft: Stft, *, rows: Sequence[str], columns: Sequence[str], title: str = "") -> plt.Figure:
+    """Spectrograms, shape (n_rows, n_columns, frames, bins), while one latent dimension a row moves; notebook 03."""
+    S = np.asarray(S, np.float32)
+    size = (1.9 * len(columns) + 1, 1.45 * len(rows) + 0.8)
+    fig, axes = plt.subplots(
+        len(rows), len(columns), figsize=size, sharex=True, sharey=True, layout="constrained", squeeze=False
+    )
+    largest = _largest(S)
+    for (i, j), ax in np.ndenumerate(axes):
+        image = _draw(ax, S[i, j], stft, (0, largest))
+        ax.set(xlabel="", ylabel=rows[i], title=columns[j] if i == 0 else "")
+        ax.label_outer(remove_inner_ticks=True)
+    fig.colorbar(image, ax=axes, label=_unit(stft), extend="max", pad=0.01, aspect=40)
+    fig.supxlabel("time (s); frequency upwards, in kHz", fontsize="medium")
+    fig.suptitle(title)
+    return fig
+
+
+def plot_latent_readings(audible, told, *, kl, alone, weights, groups, confusion) -> plt.Figure:
+    """What can be read from the latent space, in panels (a) to (g). Used in notebook 03.
+
+    `audible` (R2) and `told` (nats) are tables for `plot_scores`. `kl`, `alone` (R2 of the setting read best off a
+    dimension) and `weights`, all (latent_dim,), and `groups` are for `plot_dimensions`. `confusion` is name -> table
+    for `plot_confusion`.
+    """
+    panels = {
+        "R2 where it is audible": lambda ax: plot_scores(audible, ax=ax, label="R2 of the setting"),
+        "mutual information": lambda ax: plot_scores(told, ax=ax, label="nats"),
+        "settings": lambda ax: plot_dimensions(kl, alone, groups=groups, label="R2 of the best setting", ax=ax),
+        "effect": lambda ax: plot_dimensions(kl, weights, groups=groups, label="weight in the probe", ax=ax),
+    }
+    for name, table in confusion.items():
+        panels[name] = lambda ax, table=table: plot_confusion(table, ax=ax)
+    fig = plt.figure(figsize=(12, 11), layout="constrained")
+    above, below = fig.subfigures(2, 1, height_ratios=(8, 3))
+    axes = [*above.subplots(1, 2), *below.subplots(1, len(panels) - 2)]
+    for ax, letter, (title, draw) in zip(axes, "abcdefgh", panels.items()):
+        draw(ax)
+        ax.set_title(f"({letter}) {title}", loc="left")
+    for ax in axes[:2]:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)  # beside the bars it would take their room
+    axes[1].tick_params(labelleft=False)  # the rows are those of (a)
+    return fig
+
+
 def _new_axes(width_in: float, height_in: float) -> Axes:
     return plt.subplots(figsize=(width_in, height_in), layout="constrained")[1]
 

@@ -58,6 +58,47 @@ def magnitude(audio, stft: Stft) -> np.ndarray:
     return out.reshape(*audio.shape[:-1], *out.shape[1:])
 
 
+def spectrum(audio, stft: Stft) -> np.ndarray:
+    """Complex short-time spectrum of each clip, of which `magnitude` is the absolute value to the power of `power`.
+
+    Parameters
+    ----------
+    audio : array, shape (samples,) or (clips, samples)
+        At least `win_length` samples in each clip.
+    stft : Stft
+
+    Returns
+    -------
+    array, complex64, shape (..., frames, bins)
+
+    Raises
+    ------
+    AudioError
+        If the audio is empty, not finite, or shorter than the window.
+
+    Notes
+    -----
+    Used by `phase`.
+    """
+    clips = check(audio, min_samples=stft.win_length)
+    X = np.stack([np.concatenate([block for _, block in _blocks(clip, stft)]) for clip in clips])
+    return X if np.ndim(audio) == 2 else X[0]
+
+
+def from_spectrum(X, stft: Stft) -> np.ndarray:
+    """The sound of a complex spectrum (frames, bins), float32 of shape ((frames - 1) * hop_length,).
+
+    It undoes `spectrum`; of an X that no sound has, it is the sound whose spectrum is nearest in the least squares.
+
+    Source: Griffin and Lim, Signal estimation from modified short-time Fourier transform (1984).
+    """
+    import librosa
+
+    lengths = {"hop_length": stft.hop_length, "win_length": stft.win_length, "n_fft": stft.n_fft}
+    y = librosa.istft(np.asarray(X).T, length=(len(X) - 1) * stft.hop_length, **lengths)
+    return y.astype(np.float32, copy=False)
+
+
 @dataclass(frozen=True)
 class Statistics:
     """Mean and standard deviation over all clips, frames and bins of the training set, one each per channel."""
@@ -130,6 +171,7 @@ def pairs(
     statistics: Statistics | None = None,
     dtype=np.float16,
     scratch: str | Path | None = None,
+    representation=None,
 ) -> np.ndarray:
     """Spectrograms of dry/wet pairs in one array, filled in place by all processors.
 
@@ -147,10 +189,12 @@ def pairs(
         float16 halves the memory; its error is 0.05 % of each value.
     scratch : path, optional
         A folder with room for the array, which then need not fit into memory (`store.scratch`).
+    representation : phase.Representation, optional
+        Other channels than the strengths of dry and wet.
 
     Returns
     -------
-    array of `dtype`, shape (n, 2, frames, bins)
+    array of `dtype`, shape (n, 2, frames, bins), or (n, channels of the representation, frames, bins)
 
     Raises
     ------
@@ -166,7 +210,8 @@ def pairs(
             f"the pairs are at {dataset.sample_rate_hz} Hz: the spectrogram needs {stft.sample_rate_hz} Hz"
         )
     indices = range(len(dataset)) if indices is None else indices
-    shape = (len(indices), len(CHANNELS), stft.num_frames, stft.num_bins)
+    channels = CHANNELS if representation is None else representation.channels
+    shape = (len(indices), len(channels), stft.num_frames, stft.num_bins)
     out = np.empty(shape, dtype) if scratch is None else store.scratch(scratch, shape, dtype)
 
     def fill(row: int) -> None:
@@ -177,9 +222,12 @@ def pairs(
             raise AudioError(
                 f"pair {indices[row]} has shape {pair.shape}: it must be ({len(CHANNELS)}, {stft.num_samples})"
             )
-        S = np.empty(out.shape[1:], np.float32)
-        for clip, frames in zip(pair, S, strict=True):
-            _magnitude(clip, stft, frames)
+        if representation is None:
+            S = np.empty(out.shape[1:], np.float32)
+            for clip, frames in zip(pair, S, strict=True):
+                _magnitude(clip, stft, frames)
+        else:
+            S = representation.analyse(pair, stft)
         out[row] = S if statistics is None else statistics.standardise(S)
 
     _each(fill, len(indices))
@@ -265,12 +313,17 @@ def with_phase_of(magnitude, audio, stft: Stft) -> np.ndarray:
 
 def _magnitude(clip: np.ndarray, stft: Stft, out: np.ndarray) -> None:
     """Write the spectrogram of one checked clip, shape (samples,), into `out`, shape (frames, bins)."""
+    for start, X in _blocks(clip, stft):
+        part = out[start : start + len(X)]
+        np.power(np.abs(X, out=part), np.float32(stft.power), out=part)
+
+
+def _blocks(clip: np.ndarray, stft: Stft):
+    """Complex spectra of some frames of one checked clip at a time: the first frame's number, and (frames, bins)."""
     padded, window = np.pad(clip, stft.n_fft // 2), _window(stft)
     frames = np.lib.stride_tricks.sliding_window_view(padded, stft.n_fft)[:: stft.hop_length]  # (frames, n_fft)
     for start in range(0, len(frames), FRAMES_AT_ONCE):
-        part = out[start : start + FRAMES_AT_ONCE]
-        X = scipy.fft.rfft(frames[start : start + FRAMES_AT_ONCE] * window, overwrite_x=True)
-        np.power(np.abs(X, out=part), np.float32(stft.power), out=part)
+        yield start, scipy.fft.rfft(frames[start : start + FRAMES_AT_ONCE] * window, overwrite_x=True)
 
 
 def _window(stft: Stft) -> np.ndarray:

@@ -7,7 +7,8 @@ vector `z` and is rebuilt from it. Two architectures:
 - `factorised`: the latent vector has two parts. The *content* part is read from the dry channel alone, a few numbers
   for each stretch of time; the *effect* part is read from both channels and knows no time. Dry is rebuilt from content
   alone, wet from both: p(dry | content) p(wet | content, effect). What an effect does to sound does not depend on
-  when it happens, so the decoder applies it as gains over features and as echoes over time.
+  when it happens, so the decoder applies it as gains over features and as echoes over time. With more channels than
+  two, those whose names begin with "dry" are dry and all others are wet.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NOISE = (
 )
 
 
-def reparameterize(mu: Tensor, logvar: Tensor, *, sample: bool) -> Tensor:
+def reparameterize(mu: Tensor, logvar: Tensor, *, sample: bool, noise: Tensor | None = None) -> Tensor:
     """A draw from N(mu, exp(logvar)) that gradients pass through, or `mu` itself.
 
     Source: Kingma and Welling, Auto-Encoding Variational Bayes (2014), section 2.4.
@@ -34,8 +35,12 @@ def reparameterize(mu: Tensor, logvar: Tensor, *, sample: bool) -> Tensor:
     mu, logvar : Tensor, shape (batch, latent_dim)
     sample : bool
         True in training; False gives `mu`.
+    noise : Tensor, shape (batch, latent_dim), optional
+        Standard normal; drawn anew by default.
     """
-    return mu + torch.randn_like(mu) * torch.exp(0.5 * logvar) if sample else mu
+    if not sample:
+        return mu
+    return mu + (torch.randn_like(mu) if noise is None else noise) * torch.exp(0.5 * logvar)
 
 
 def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -78,10 +83,10 @@ class JointVae(nn.Module):
         """The spectrogram pair of a latent vector, (batch, channels, frames, bins)."""
         return self.decoder(z)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction (shape of `x`), mu and logvar (batch, latent_dim); samples z in training mode only."""
         mu, logvar = self.encode(x)
-        return self.decode(reparameterize(mu, logvar, sample=self.training)), mu, logvar
+        return self.decode(reparameterize(mu, logvar, sample=self.training, noise=noise)), mu, logvar
 
 
 def build(vae: Vae, num_frames: int, num_bins: int) -> JointVae:
@@ -105,8 +110,13 @@ def build(vae: Vae, num_frames: int, num_bins: int) -> JointVae:
             sizes.append(tuple((n + 1) // 2 for n in sizes[-1]))
         maps = (len(vae.inputs), *vae.channels)
         return JointVae(ConvEncoder(maps, sizes[-1], vae.latent_dim), ConvDecoder(maps, sizes, vae.latent_dim))
-    if vae.inputs != ("dry", "wet"):
-        raise ValueError(f"inputs of the factorised network are {vae.inputs}: they must be ('dry', 'wet')")
+    is_dry = [name.startswith("dry") for name in vae.inputs]
+    dry, wet = sum(is_dry), len(is_dry) - sum(is_dry)
+    if not 1 <= dry <= wet or not all(is_dry[:dry]):
+        raise ValueError(
+            f"inputs of the factorised network are {vae.inputs}: they must be ('dry', 'wet'), or first those whose "
+            "names begin with 'dry' and then as many others or more"
+        )
     frames = [num_frames]
     for _ in range(3):
         frames.append(frames[-1] // 2)
@@ -116,7 +126,7 @@ def build(vae: Vae, num_frames: int, num_bins: int) -> JointVae:
             f"latent_dim {vae.latent_dim} less effect_dim {vae.effect_dim} (at least 1) must be a positive multiple of "
             f"the {frames[-1]} steps of {num_frames} frames (at least 8 frames)"
         )
-    args = (frames, num_bins, vae.width, content_dim, vae.effect_dim)
+    args = (frames, num_bins, (dry, wet), vae.width, content_dim, vae.effect_dim)
     return JointVae(FactorisedEncoder(*args), FactorisedDecoder(*args))
 
 
@@ -151,64 +161,103 @@ class ConvDecoder(nn.Sequential):
 
 
 # --- factorised -------------------------------------------------------------------------------------------------------
+# Features are the last axis here, so that most layers are one matrix product over all frames of all clips.
 class Residual(nn.Module):
-    """x + f(x): a convolution over time in each feature, then a two-layer network in each frame. (batch, width, t)"""
+    """x + f(x): a convolution over time in each feature, then a two-layer network in each frame. Starts as f = 0.
+
+    Source: the block of ConvNeXt (Liu et al., A ConvNet for the 2020s, 2022), in one dimension.
+    """
 
     def __init__(self, width: int):
         super().__init__()
-        self.branch = nn.Sequential(
-            nn.Conv1d(width, width, 5, padding=2, groups=width),
-            nn.GroupNorm(1, width),
-            nn.Conv1d(width, 2 * width, 1),
-            nn.GELU(),
-            zero_(nn.Conv1d(2 * width, width, 1)),
-        )
+        self.over_time = nn.Conv1d(width, width, 5, padding=2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape in, shape out."""
-        return x + self.branch(x)
+        """(batch, frames, width), shape in, shape out."""
+        seen = self.over_time(x.transpose(1, 2)).transpose(1, 2)
+        return x + self.down(F.gelu(self.up(self.norm(seen))))
 
 
-class Smooth(nn.Module):
-    """x + f(x) with a single convolution: half the work of `Residual`, for the longest sequences."""
+class Halve(nn.Module):
+    """Two frames to one, by a linear layer. If `frames` is odd, it sees three, and each third one twice."""
 
-    def __init__(self, width: int):
+    def __init__(self, frames: int, narrow: int, wide: int):
         super().__init__()
-        self.branch = nn.Sequential(nn.GroupNorm(1, width), nn.GELU(), zero_(nn.Conv1d(width, width, 3, padding=1)))
+        self.size = 2 + frames % 2
+        self.linear = nn.Linear(self.size * narrow, wide)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape in, shape out."""
-        return x + self.branch(x)
+        """(batch, frames, narrow) -> (batch, frames // 2, wide)."""
+        return self.linear(x.unfold(1, self.size, 2).transpose(2, 3).flatten(2))
 
 
-def zero_(layer: nn.Conv1d) -> nn.Conv1d:
-    """The layer with weights and bias 0: a residual block that starts as the identity."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+class Double(nn.Module):
+    """One frame to two, the mirror image of `Halve`: if `frames` is odd, to three, of which neighbours share one."""
+
+    def __init__(self, frames: int, wide: int, narrow: int):
+        super().__init__()
+        self.size = 2 + frames % 2
+        self.linear = nn.Linear(wide, self.size * narrow)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, frames // 2, wide) -> (batch, frames, narrow)."""
+        own = self.linear(x).unflatten(2, (self.size, -1))  # (batch, frames // 2, size, narrow)
+        out = own[:, :, :2].flatten(1, 2)
+        if self.size == 2:
+            return out
+        shared = F.pad(own[:, :, 2:], (0, 0, 1, 0)).flatten(1, 2)  # each third one, one frame early
+        return F.pad(out, (0, 0, 0, 1)) + F.pad(shared, (0, 0, 1, 0))
+
+
+class Head(nn.Module):
+    """Features of a frame to its spectrum: a + gain x comb, each linear in the features.
+
+    A voice is harmonics under an envelope. The product lets one part of the features say where the harmonics are and
+    another how strong the sound is there; a single linear layer needs a direction for each pair of the two.
+    """
+
+    def __init__(self, width: int, values: int):
+        super().__init__()
+        self.sum, self.gain, self.comb = (nn.Linear(width, values) for _ in range(3))
+        nn.init.zeros_(self.gain.weight)
+        nn.init.zeros_(self.gain.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, frames, width) -> (batch, frames, values)."""
+        return torch.addcmul(self.sum(features), self.gain(features), self.comb(features))
 
 
 class FactorisedEncoder(nn.Module):
     """Content from dry, effect from dry and wet.
 
     The effect part sees features pooled over time (mean and deviation, as in x-vectors: Snyder et al., 2018), and how
-    wet follows dry at every lag, where an echo shows as a peak.
+    wet follows dry at every lag, where an echo shows as a peak. `channels` are the numbers of dry and of wet ones.
     """
 
-    def __init__(self, frames: list[int], bins: int, width: int, content_dim: int, effect_dim: int):
+    def __init__(
+        self, frames: list[int], bins: int, channels: tuple[int, int], width: int, content_dim: int, effect_dim: int
+    ):
         super().__init__()
-        self.frame = nn.Conv1d(bins, width, 1)  # the same for both channels
+        self.dry, more = channels[0], channels[1] - channels[0]  # dry channels, and wet ones that dry has not
+        self.frame = nn.Linear(self.dry * bins, width)  # the same for dry and wet
+        self.more = nn.Linear(more * bins, width) if more else None
         self.content = nn.Sequential(
-            Smooth(width),
-            nn.Conv1d(width, width, 4, stride=2, padding=1),
             Residual(width),
-            nn.Conv1d(width, 2 * width, 4, stride=2, padding=1),
+            Halve(frames[0], width, width),
+            Residual(width),
+            Halve(frames[1], width, 2 * width),
             Residual(2 * width),
-            nn.Conv1d(2 * width, 2 * width, 4, stride=2, padding=1),
+            Halve(frames[2], 2 * width, 2 * width),
             Residual(2 * width),
-            nn.Conv1d(2 * width, 2 * content_dim, 1),
+            nn.Linear(2 * width, 2 * content_dim),
         )
-        self.change = nn.Sequential(nn.Conv1d(2 * width, width, 4, stride=2, padding=1), nn.GELU(), Residual(width))
+        self.change = nn.Sequential(
+            nn.Linear(2 * width, width), Residual(width), Halve(frames[0], width, width), Residual(width)
+        )
         self.norms = nn.ModuleList([nn.LayerNorm(6 * width), nn.LayerNorm(3 * frames[0])])
         self.effect = nn.Sequential(
             nn.Linear(6 * width + 3 * frames[0], 256),
@@ -220,19 +269,26 @@ class FactorisedEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mu and logvar, each (batch, latent_dim): content first, then effect."""
-        dry, wet = (self.frame(x[:, c].transpose(1, 2)) for c in (0, 1))  # (batch, width, frames)
-        content_mu, content_logvar = self.content(dry).chunk(2, dim=1)  # (batch, content_dim, steps)
-        both = torch.cat([dry, wet - dry], dim=1)
-        parts = [*pool(both), *pool(self.change(both))], echo_response(x)
+        dry, wet = (self.frame(_frames(x[:, c : c + self.dry])) for c in (0, self.dry))  # (batch, frames, width)
+        if self.more is not None:
+            wet = wet + self.more(_frames(x[:, 2 * self.dry :]))
+        content_mu, content_logvar = self.content(dry).chunk(2, dim=2)  # (batch, steps, content_dim)
+        both = torch.cat([dry, wet - dry], dim=2)
+        parts = [*pool(both), *pool(self.change(both))], echo_response(x[:, :: self.dry][:, :2])  # of each the first
         seen = torch.cat([norm(torch.cat(part, dim=1)) for norm, part in zip(self.norms, parts, strict=True)], dim=1)
         effect_mu, effect_logvar = self.effect(seen).chunk(2, dim=1)
         mu = torch.cat([content_mu.flatten(1), effect_mu], dim=1)
         return mu, torch.cat([content_logvar.flatten(1), effect_logvar], dim=1)
 
 
+def _frames(x: Tensor) -> Tensor:
+    """(batch, channels, frames, bins) -> (batch, frames, channels * bins)."""
+    return x.transpose(1, 2).flatten(2)
+
+
 def pool(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over time: (batch, width, t) -> two of (batch, width)."""
-    return features.mean(2), (features.var(2, correction=0) + 1e-6).sqrt()
+    """Mean and standard deviation over time: (batch, frames, width) -> two of (batch, width)."""
+    return features.mean(1), (features.var(1, correction=0) + 1e-6).sqrt()
 
 
 def echo_response(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -266,48 +322,50 @@ class FactorisedDecoder(nn.Module):
     """Dry from content; wet from the same features with the effect's gains and echoes.
 
     The effect part sets a gain and an offset for each feature (FiLM: Perez et al., 2018), and four echo patterns over
-    lags of 0 to frames - 1, which are convolved with 32 features each.
+    lags of 0 to frames - 1, which are convolved with 32 features each. `channels` as in `FactorisedEncoder`.
     """
 
     PATTERNS, ECHOED = 4, 32
 
-    def __init__(self, frames: list[int], bins: int, width: int, content_dim: int, effect_dim: int):
+    def __init__(
+        self, frames: list[int], bins: int, channels: tuple[int, int], width: int, content_dim: int, effect_dim: int
+    ):
         super().__init__()
-        self.content_dim, self.width, self.frames = content_dim, width, frames[0]
+        self.content_dim, self.width, self.frames, self.channels = content_dim, width, frames[0], channels
         self.content_size = content_dim * frames[-1]
-
-        def double(wide: int, narrow: int, depth: int) -> nn.ConvTranspose1d:
-            extra = frames[depth - 1] - 2 * frames[depth]  # the frame that halving rounded off
-            return nn.ConvTranspose1d(wide, narrow, 4, stride=2, padding=1, output_padding=extra)
-
         self.content = nn.Sequential(
-            nn.Conv1d(content_dim, 2 * width, 1),
+            nn.Linear(content_dim, 2 * width),
             Residual(2 * width),
-            double(2 * width, 2 * width, 3),
+            Double(frames[2], 2 * width, 2 * width),
             Residual(2 * width),
-            double(2 * width, width, 2),
+            Double(frames[1], 2 * width, width),
             Residual(width),
-            double(width, width, 1),
-            Smooth(width),
+            Double(frames[0], width, width),
+            Residual(width),
         )
-        self.dry = nn.Conv1d(width, bins, 1)
         self.effect = nn.Sequential(
-            nn.Linear(effect_dim, 256), nn.GELU(), nn.Linear(256, 4 * width + self.PATTERNS * self.frames)
+            nn.Linear(effect_dim, 256),
+            nn.GELU(),
+            nn.Linear(256, 256),
+            nn.GELU(),
+            nn.Linear(256, 4 * width + self.PATTERNS * self.frames),
         )
-        self.to_echo = nn.Conv1d(width, self.PATTERNS * self.ECHOED, 1)
-        self.from_echo = nn.Conv1d(self.PATTERNS * self.ECHOED, width, 1)
-        self.first, self.second = Residual(width), Smooth(width)
-        self.wet = nn.Conv1d(width, bins, 1)
+        self.to_echo = nn.Linear(width, self.PATTERNS * self.ECHOED)
+        self.from_echo = nn.Linear(self.PATTERNS * self.ECHOED, width)
+        self.first, self.second = Residual(width), Residual(width)
+        self.dry, self.wet = (Head(width, count * bins) for count in channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(batch, latent_dim) -> (batch, 2, frames, bins)."""
-        h = self.content(z[:, : self.content_size].unflatten(1, (self.content_dim, -1)))  # (batch, width, frames)
+        """(batch, latent_dim) -> (batch, channels, frames, bins)."""
+        h = self.content(z[:, : self.content_size].unflatten(1, (-1, self.content_dim)))  # (batch, frames, width)
         film, patterns = self.effect(z[:, self.content_size :]).split([4 * self.width, self.PATTERNS * self.frames], 1)
-        gain1, offset1, gain2, offset2 = film.unsqueeze(2).chunk(4, dim=1)
+        gain1, offset1, gain2, offset2 = film.unsqueeze(1).chunk(4, dim=2)
         patterns = patterns.unflatten(1, (self.PATTERNS, self.frames)).repeat_interleave(self.ECHOED, dim=1) / 8
-        wet = self.first(h * (1 + gain1) + offset1 + self.from_echo(convolve(self.to_echo(h), patterns)))
+        echoes = convolve(self.to_echo(h).transpose(1, 2), patterns).transpose(1, 2)
+        wet = self.first(h * (1 + gain1) + offset1 + self.from_echo(echoes))
         wet = self.second(wet * (1 + gain2) + offset2)
-        return torch.stack([self.dry(h), self.wet(wet)], dim=1).transpose(2, 3)
+        sides = zip((self.dry(h), self.wet(wet)), self.channels, strict=True)
+        return torch.cat([side.unflatten(2, (count, -1)).transpose(1, 2) for side, count in sides], dim=1)
 
 
 def convolve(signal: Tensor, kernel: Tensor) -> Tensor:
