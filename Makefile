@@ -51,7 +51,7 @@ study: $(READY) ## the main claims over three seeds and with seven effects, into
 bench-render: $(READY) ## measure speed and memory of rendering into figures/benchmarks.json (10 minutes, nothing else running)
 	$(PY) tests/bench_render.py
 
-bench-train: $(READY) ## measure speed of training into figures/benchmarks.json (20 minutes, nothing else running)
+bench-train: $(READY) ## measure speed of training into figures/benchmarks.json (10 minutes, nothing else running)
 	$(PY) tests/bench_train.py
 
 lint: $(READY) ## check style, and that notebooks are committed without outputs

@@ -1,4 +1,4 @@
-"""Speed of training, into figures/benchmarks.json: `make bench-train`, a quarter of an hour, nothing else running.
+"""Speed of training, into figures/benchmarks.json: `make bench-train`, ten minutes, nothing else running.
 
 Two networks learn from the same spectrograms in the same process: the report preset's, as it is trained there, and the
 Week 5 report's own, as it was trained there (Adam, 3e-4, batches of 8) but on the report preset's input and at as many
@@ -20,7 +20,7 @@ import torch
 from vaefx_lib import batches, config, figures, muon, rendering, spectrogram, vae
 
 TARGET = 0.40  # variances, mean of dry and wet; PCA with 128 dimensions has 0.29
-LIMIT_S = 900  # of the training of one network
+LIMIT_S = 600  # of the training of one network
 EVERY = 20  # steps between looks at unseen speakers, which do not count as time
 
 

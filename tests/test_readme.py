@@ -64,6 +64,20 @@ def test_results_table_has_each_score_beside_its_baselines(home):
     assert "| R2 of Overdrive drive | 0.750 | 0.750 | 0.750 |  |" in table
 
 
+def test_what_the_study_found_stands_below_the_table_with_its_spread(home):
+    found = {"seeds": 3, "mse_ratio_dry": 0.78, "mse_ratio_dry_std": 0.004, "mse_ratio_wet": 0.79}
+    found |= {"mse_ratio_wet_std": 0.003, "probe_error_ratio": 0.05, "probe_error_ratio_std": 0.01}
+    figures.record("report", SCORES)
+    assert "seeds" not in figures.results_table("report")
+    scores = {"vae": 0.99, "pca": 0.9, "no_model": 1, "chance": 1 / 7}
+    seven = {f"accuracy_{name}": value for name, value in scores.items()}
+    figures.record("report", {"vae": {**found, "seven_effects": seven}})
+    table = figures.results_table("report")
+    assert "Over 3 seeds the VAE's error is 0.780 ± 0.004 of PCA's on dry and 0.790 ± 0.003 on wet" in table
+    assert "errs 0.050 ± 0.010 times as often" in table
+    assert "accuracy 0.990 (PCA 0.900, no model 1.000, chance 0.143)" in table
+
+
 def test_only_the_report_preset_writes_into_the_readme_and_only_between_the_marks(home):
     (home / "README.md").write_text(README)
     figures.record("report", SCORES)

@@ -333,7 +333,7 @@ def test_convolve_equals_a_direct_sum_and_never_wraps_round(frames):
 
 
 def test_pooled_features_are_mean_and_deviation_over_time():
-    features = torch.randn(2, 3, 50) * 4 + 1
+    features = torch.randn(2, 50, 3) * 4 + 1
     mean, deviation = vae.pool(features)
-    assert mean.numpy() == pytest.approx(features.numpy().mean(2), abs=1e-5)
-    assert deviation.numpy() == pytest.approx(features.numpy().std(2), rel=1e-4)
+    assert mean.numpy() == pytest.approx(features.numpy().mean(1), abs=1e-5)
+    assert deviation.numpy() == pytest.approx(features.numpy().std(1), rel=1e-4)

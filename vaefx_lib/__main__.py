@@ -154,6 +154,7 @@ def study():
         click.echo(f"seven effects are left out: {error}", err=True)
     else:
         figures.record("report", {"vae": {"seven_effects": found}})
+    figures.update_readme("report")
     click.echo(config.figures_dir("report") / "metrics.json")
 
 

@@ -169,7 +169,28 @@ def results_table(preset_name: str) -> str:
     for label, scores in rows:
         cells = (f"{scores[s]:.3f}" if s in scores else "" for s in ("vae", "pca", "no_model", "chance"))
         lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_study(numbers.get("vae", {}))])
+
+
+def _study(found: dict) -> list[str]:
+    """What `vaefx study` has found, as lines after the table."""
+    lines = []
+    if "seeds" in found:
+        spread = {name: f"{found[name]:.3f} ± {found[f'{name}_std']:.3f}" for name in found if f"{name}_std" in found}
+        lines += [
+            "",
+            f"Over {found['seeds']} seeds the VAE's error is {spread['mse_ratio_dry']} of PCA's on dry and "
+            f"{spread['mse_ratio_wet']} on wet, and its probe errs {spread['probe_error_ratio']} times as often.",
+        ]
+    if "seven_effects" in found:
+        seven = {name: f"{value:.3f}" for name, value in found["seven_effects"].items() if name.startswith("accuracy")}
+        lines += [
+            "",
+            "With seven effects of mda at fixed settings, a probe names the effect of unseen speakers with accuracy "
+            f"{seven['accuracy_vae']} (PCA {seven['accuracy_pca']}, no model {seven['accuracy_no_model']}, chance "
+            f"{seven['accuracy_chance']}).",
+        ]
+    return lines
 
 
 def update_readme(preset_name: str) -> None:

@@ -14,7 +14,20 @@ import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed
 
-from vaefx_lib import audio, baselines, batches, config, metrics, phase, phase_scores, shards, spectrogram, store, vae
+from vaefx_lib import (
+    audio,
+    baselines,
+    batches,
+    config,
+    metrics,
+    muon,
+    phase,
+    phase_scores,
+    shards,
+    spectrogram,
+    store,
+    vae,
+)
 from vaefx_lib.config import Stft
 from vaefx_lib.phase import REPRESENTATIONS, Representation
 
@@ -27,13 +40,13 @@ UNCHANGED_DB = 40.0  # SI-SDR of the dry clip above which nothing is heard of th
 class Budget:
     """What each representation gets."""
 
-    train_pairs: int = 800
+    train_pairs: int = 640
     test_pairs: int = 200  # of unseen speakers, for the explained variance
     heard: int = 40  # of these, for the sound
     epochs: int = 3
     batch_size: int = 16
-    learning_rate: float = 3e-3  # the highest, in one cycle
-    width: int = 64
+    learning_rate: float = 0.02  # the highest, in one cycle
+    width: int = 48
     content_dim: int = 48  # a multiple of the 6 steps of STFT's frames
     effect_dim: int = 16
 
@@ -98,7 +111,7 @@ def compare(preset_name: str, *, jobs: int | None = None) -> dict[str, dict[str,
             found |= {f"{name}.{key}": array for key, array in arrays.items()}
         return found
 
-    modules = (audio, baselines, batches, metrics, phase, phase_scores, spectrogram, vae)
+    modules = (audio, baselines, batches, metrics, muon, phase, phase_scores, spectrogram, vae)
     choices = [dataclasses.asdict(part) for part in (STFT, budget)]
     sources = [Path(module.__file__) for module in modules]
     key = store.fingerprint(choices, effects, *(d.fingerprint for d in data.values()), *sources, Path(__file__))
@@ -162,7 +175,7 @@ def train_network(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = vae.build(choice, *x.shape[2:])
-            optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+            optimiser = muon.Muon(model.parameters(), budget.learning_rate)
             schedule = torch.optim.lr_scheduler.OneCycleLR(
                 optimiser, budget.learning_rate, budget.epochs * len(order) + 1, pct_start=0.1, cycle_momentum=False
             )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaefx_lib import config, effects, evaluation, latent, rendering, shards, training
+from vaefx_lib import audibility, config, effects, evaluation, latent, readings, rendering, shards, training
 from vaefx_lib.config import Preset
 
 SEEDS = (0, 1, 2)
+HEARD = "measured/audibility.safetensors"  # of a run folder: where lesson 03 keeps it as well
 
 
 def over_seeds(preset: Preset, seeds: tuple[int, ...] = SEEDS) -> dict:
@@ -28,7 +29,8 @@ def over_seeds(preset: Preset, seeds: tuple[int, ...] = SEEDS) -> dict:
 
         - `mse_ratio_<channel>`: mean squared error of the VAE / of PCA, for each channel.
         - `probe_error_ratio`: share of effects that a linear probe gets wrong, from mu / from PCA's scores.
-        - `probe_accuracy`, and `settings_r2.<effect>.<param>` with `settings_r2_pca` beside it.
+        - `probe_accuracy`; `settings_r2` and, over the clips where a setting can be heard (`audibility`),
+          `settings_r2_audible`, each `.vae.<effect>.<param>` with `.pca.` beside it.
 
         `seeds`: their number; `loss_falls_first_epochs`: in how many of them the training loss falls in each epoch of
         the first five.
@@ -40,15 +42,22 @@ def over_seeds(preset: Preset, seeds: tuple[int, ...] = SEEDS) -> dict:
     """
     if len(seeds) < 2:
         raise ValueError(f"seeds are {seeds}: at least two are needed for a spread")
-    pca, rows, falls = None, [], 0
+    pca, rows, settings, falls = None, [], {}, 0
     for seed in seeds:
         beside = config.vae_dir(preset.name).with_name(f"vae_seed{seed}")
         folder = config.vae_dir(preset.name) if seed == preset.train.seed else beside
         run = training.train_vae(preset, seed=seed, folder=folder, resume=True)
         pca = pca or latent.training_pca(run)
         falls += bool((np.diff(run.history["train_loss"][:5]) < 0).all())
-        rows.append(_scores(run, pca, "train", "test"))
-    return {**_mean_and_std(rows), "seeds": len(seeds), "loss_falls_first_epochs": falls}
+        train, test = _embedded(run, pca, "train", "test")
+        changes = audibility.measure(run, shards.load(config.data_dir(preset.name, "test")), path=config.vae_dir(preset.name) / HEARD)
+        read = {space: readings.read_settings(train, test, space) for space in ("vae", "pca")}
+        for name, heard in (("settings_r2", None), ("settings_r2_audible", changes > audibility.AUDIBLE)):
+            r2 = {space: {e: readings.r2(r, heard) for e, r in read[space].items()} for space in read}
+            settings.setdefault(name, []).append(r2)
+        rows.append(_scores(train, test))
+    spread = {name: _mean_and_std(found) for name, found in settings.items()}
+    return {**_mean_and_std(rows), **spread, "seeds": len(seeds), "loss_falls_first_epochs": falls}
 
 
 def seven_effects(preset: Preset) -> dict:
@@ -79,7 +88,9 @@ def seven_effects(preset: Preset) -> dict:
         rendering.render(preset, subset, config.data_dir(preset.name, subset))
     run = training.train_vae(preset, resume=True)
     pca = latent.training_pca(run)
-    fixed, drawn = _scores(run, pca, "dummy_train", "dummy_test"), _scores(run, pca, "train", "test")
+    fixed, drawn = (
+        _scores(*_embedded(run, pca, *subsets)) for subsets in (("dummy_train", "dummy_test"), ("train", "test"))
+    )
     names = ("vae", "pca", "no_model")
     return {
         **{f"accuracy_{name}": fixed["accuracy"][name] for name in names},
@@ -97,21 +108,23 @@ def _there(name: str) -> bool:
     return True
 
 
-def _scores(run: training.Run, pca, known: str, asked: str) -> dict:
-    data = {subset: shards.load(config.data_dir(run.preset.name, subset)) for subset in (known, asked)}
-    train, test = (latent.embed_dataset(run, pca, data[subset], errors=subset == asked) for subset in (known, asked))
+def _embedded(run: training.Run, pca, known: str, asked: str) -> tuple[latent.Embedded, latent.Embedded]:
+    """Two subsets, the second with its errors."""
+    data = (shards.load(config.data_dir(run.preset.name, subset)) for subset in (known, asked))
+    train, test = (latent.embed_dataset(run, pca, part, errors=i == 1) for i, part in enumerate(data))
+    return train, test
+
+
+def _scores(train: latent.Embedded, test: latent.Embedded) -> dict:
     ours, theirs = test.vae_mse.mean(axis=0), test.pca_mse.mean(axis=0)
     accuracy = {
         space: evaluation.probe_accuracy(getattr(train, space), train.effects, getattr(test, space), test.effects)
         for space in evaluation.SPACES
     }
     scores = {f"mse_ratio_{channel}": float(ours[c] / theirs[c]) for c, channel in enumerate(("dry", "wet"))}
-    scores |= {"accuracy": accuracy, "probe_accuracy": accuracy["vae"]}
-    scores["probe_error_ratio"] = (1 - accuracy["vae"]) / max(1 - accuracy["pca"], 1 / len(test.effects))
-    if known == "train":
-        scores["settings_r2"] = evaluation.settings_r2(train, test, "vae")
-        scores["settings_r2_pca"] = evaluation.settings_r2(train, test, "pca")
-    return scores
+    least = 1 / len(test.effects)  # one clip: a probe that errs nowhere would divide by 0
+    ratio = (1 - accuracy["vae"]) / max(1 - accuracy["pca"], least)
+    return scores | {"accuracy": accuracy, "probe_accuracy": accuracy["vae"], "probe_error_ratio": ratio}
 
 
 def _mean_and_std(rows: list[dict]) -> dict:

@@ -56,7 +56,7 @@ def reconstruction_error(x: Tensor, x_hat: Tensor) -> Tensor:
 
     With `beta` = 2 x variance of the error of one bin, this plus beta x KL is the negative ELBO up to a constant.
     """
-    return (x_hat - x).square().sum() / len(x)
+    return F.mse_loss(x_hat, x, reduction="sum") / len(x)
 
 
 class JointVae(nn.Module):
