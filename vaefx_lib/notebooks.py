@@ -19,6 +19,7 @@ from pathlib import Path
 from vaefx_lib import config, figures
 
 KINDS = {"str": str, "int": int, "float": float, "bool": bool}  # what a parameter can be annotated with
+SAVE_S = 10  # between copies of a notebook that is running: to write all its sounds again after each cell takes longer
 TAIL_LINES = 20  # of the failing cell, printed after a failure
 
 
@@ -157,12 +158,14 @@ def run(
         started.append((cell, time.monotonic()))
         return max(0.1, timeout_s - (time.monotonic() - started[0][1]))
 
+    papermill.engines.papermill_engines.register("vaefx", _engine())
     try:
         with _kernel_environment():
             papermill.execute_notebook(
                 str(source),
                 str(running),
                 values,
+                engine_name="vaefx",
                 kernel_name="python3",
                 cwd=str(config.project_dir().absolute()),
                 progress_bar=False,
@@ -199,6 +202,30 @@ def record_timing(preset: str, name: str, seconds: float) -> None:
     """
     known = figures.metrics(preset).get("timing", {}).get(f"{name}_s", 0)
     figures.record(preset, {"timing": {f"{name}_s": max(known, round(seconds, 1))}})
+
+
+def _engine() -> type:
+    """papermill's engine, but it saves the running notebook every `SAVE_S` only, and in the end whatever happens."""
+    from papermill.engines import NBClientEngine
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            save, saved = nb_man.save, time.monotonic()
+
+            def seldom(**found):
+                nonlocal saved
+                if time.monotonic() > saved + SAVE_S:
+                    save(**found)
+                    saved = time.monotonic()
+
+            nb_man.save = seldom
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, **options)
+            finally:
+                save()
+
+    return Engine
 
 
 def _checked(source: Path, preset: str, given: dict[str, object]) -> dict[str, object]:

@@ -50,7 +50,8 @@ def over_seeds(preset: Preset, seeds: tuple[int, ...] = SEEDS) -> dict:
         pca = pca or latent.training_pca(run)
         falls += bool((np.diff(run.history["train_loss"][:5]) < 0).all())
         train, test = _embedded(run, pca, "train", "test")
-        changes = audibility.measure(run, shards.load(config.data_dir(preset.name, "test")), path=config.vae_dir(preset.name) / HEARD)
+        clips = shards.load(config.data_dir(preset.name, "test"))
+        changes = audibility.measure(run, clips, path=config.vae_dir(preset.name) / HEARD)
         read = {space: readings.read_settings(train, test, space) for space in ("vae", "pca")}
         for name, heard in (("settings_r2", None), ("settings_r2_audible", changes > audibility.AUDIBLE)):
             r2 = {space: {e: readings.r2(r, heard) for e, r in read[space].items()} for space in read}
