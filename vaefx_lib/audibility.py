@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import audio, effects, shards, spectrogram, store, training
+from vaefx_lib import audio, effects, runs, shards, spectrogram, store
 
 MOVE = 0.5  # of a setting, up or down, whichever stays in [0, 1]: as far for every value, and never down to 0
 AUDIBLE = 0.05  # mean squared change of the wet channel, in variances of the training set, above which it is audible
 
 
-def measure(run: training.Run, dataset: shards.Dataset, *, path: str | Path | None = None) -> np.ndarray:
+def measure(run: runs.Run, dataset: shards.Dataset, *, path: str | Path | None = None) -> np.ndarray:
     """How much each setting of each clip can be heard: the clip is rendered again with that one setting moved.
 
     Parameters
@@ -62,7 +62,7 @@ def measure(run: training.Run, dataset: shards.Dataset, *, path: str | Path | No
     return (store.cached(path, key, compute) if path else compute())["change"]
 
 
-def render_wet(dry: np.ndarray, effect: effects.Effect, settings, run: training.Run) -> np.ndarray:
+def render_wet(dry: np.ndarray, effect: effects.Effect, settings, run: runs.Run) -> np.ndarray:
     """Dry, (samples,) or (channels, samples), through an effect, in its shape, levelled as the pairs are.
 
     With the settings of a rendered clip this is its wet sound again. Silence stays silence.

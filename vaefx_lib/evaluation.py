@@ -24,8 +24,8 @@ from vaefx_lib import (
     phase,
     readings,
     rendering,
+    runs,
     spectrogram,
-    training,
 )
 from vaefx_lib.latent import Embedded
 
@@ -240,7 +240,7 @@ def evaluate_folder(folder: str | Path, preset: config.Preset) -> dict:
     DamagedFile
         If there is no trained VAE or no training pairs.
     """
-    run = training.load(config.vae_dir(preset.name))
+    run = runs.load(config.vae_dir(preset.name))
     utterances = corpora.load(f"folder:{folder}")
     train = latent.embed_subset(run, "train")
     known = sorted({u.speaker for u in utterances} & set(train.speakers))

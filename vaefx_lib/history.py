@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from vaefx_lib import runs
-
-ACTIVE_NATS = 0.01  # a latent dimension with a smaller mean KL says nothing about its input
+from vaefx_lib.runs import ACTIVE_NATS
 
 
 class History(L.Callback):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import audio, baselines, effects, latent, shards, spectrogram, store, training
+from vaefx_lib import audio, baselines, effects, latent, runs, shards, spectrogram, store
 
 SETTINGS = (0.2, 0.9)  # of the effects at both ends: neither inaudible nor extreme
 N_PATHS = 32  # interpolations whose drift is averaged
@@ -18,7 +18,7 @@ STEPS = 10  # of one: both ends and eight between
 N_CLIPS = 32  # over which errors are averaged
 
 
-def kept(run: training.Run, dataset: shards.Dataset, measure: Callable[..., dict], *args) -> dict:
+def kept(run: runs.Run, dataset: shards.Dataset, measure: Callable[..., dict], *args) -> dict:
     """`measure(run, *args)`, kept in the run folder until the weights, the data, the arguments or this module change.
 
     Parameters
@@ -40,7 +40,7 @@ def kept(run: training.Run, dataset: shards.Dataset, measure: Callable[..., dict
     return store.read_json(path)
 
 
-def wet_pair(run: training.Run, dry: np.ndarray, effect: effects.Effect, settings) -> np.ndarray:
+def wet_pair(run: runs.Run, dry: np.ndarray, effect: effects.Effect, settings) -> np.ndarray:
     """Standardised spectrogram pair (2, frames, bins) of a dry clip (samples,) and the same through an effect.
 
     Both are levelled as in `rendering.render_pair`, so a rendered clip gives the rendered pair.
@@ -89,7 +89,7 @@ def drift_between_sources(path: np.ndarray) -> tuple[float, float]:
     return drift(spectra[:, 1] - spectra[:, 0]), drift(spectra[:, 1])
 
 
-def mean_drift(run: training.Run, pca: baselines.Pca, dataset: shards.Dataset) -> dict:
+def mean_drift(run: runs.Run, pca: baselines.Pca, dataset: shards.Dataset) -> dict:
     """How far what should stay moves on the way between two latent vectors.
 
     - `effects_dry_drift`: one source, Delay at one end, Overdrive at the other (the last and the first effect of the
@@ -136,7 +136,7 @@ def mean_drift(run: training.Run, pca: baselines.Pca, dataset: shards.Dataset) -
 
 
 def midway_errors(
-    run: training.Run, dataset: shards.Dataset, effect: effects.Effect, name: str, low: float, high: float
+    run: runs.Run, dataset: shards.Dataset, effect: effects.Effect, name: str, low: float, high: float
 ) -> dict[str, float]:
     """How near the middle of a path is to the truth, where truth exists: one effect, one setting changed.
 
@@ -170,14 +170,14 @@ def midway_errors(
     return {"latent": float(sums[0] / sums[2]), "cross_fade": float(sums[1] / sums[2])}
 
 
-def transfer(run: training.Run, z: np.ndarray, effect_from: np.ndarray) -> np.ndarray:
+def transfer(run: runs.Run, z: np.ndarray, effect_from: np.ndarray) -> np.ndarray:
     """Latent vectors with their own content part and another's effect part: two arrays (n, latent_dim) -> the same."""
     mixed, part = np.array(z, np.float32), latent.parts(run)["effect"]
     mixed[:, part] = effect_from[:, part]
     return mixed
 
 
-def transfer_errors(run: training.Run, dataset: shards.Dataset) -> dict[str, float]:
+def transfer_errors(run: runs.Run, dataset: shards.Dataset) -> dict[str, float]:
     """How well the effect of one clip can be put on another speaker's words by moving the effect part alone.
 
     Parameters
@@ -215,6 +215,6 @@ def transfer_errors(run: training.Run, dataset: shards.Dataset) -> dict[str, flo
     return {key: float(np.mean([error[key] for error in errors])) for key in errors[0]}
 
 
-def _check_channels(run: training.Run) -> None:
+def _check_channels(run: runs.Run) -> None:
     if tuple(run.preset.vae.inputs) != spectrogram.CHANNELS:
         raise ValueError(f"the network reads {run.preset.vae.inputs}: paths are measured between dry and wet")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaefx_lib import baselines, phase, shards, spectrogram, store, training
+from vaefx_lib import baselines, batches, phase, runs, shards, spectrogram, store
 
 BATCH = 64
 
@@ -42,7 +42,7 @@ class Embedded:
     settings: list[np.ndarray]
 
 
-def embed(run: training.Run, x: np.ndarray) -> np.ndarray:
+def embed(run: runs.Run, x: np.ndarray) -> np.ndarray:
     """Mean of the posterior of each pair.
 
     Parameters
@@ -60,7 +60,7 @@ def embed(run: training.Run, x: np.ndarray) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def decode(run: training.Run, z: np.ndarray) -> np.ndarray:
+def decode(run: runs.Run, z: np.ndarray) -> np.ndarray:
     """Standardised spectrogram pairs of latent vectors: (n, latent_dim) -> (n, channels, frames, bins)."""
     z = torch.from_numpy(np.asarray(z, np.float32))
     with torch.inference_mode():
@@ -74,20 +74,20 @@ def interpolate(z_1: np.ndarray, z_2: np.ndarray, steps: int) -> np.ndarray:
     return (1 - alpha) * z_1 + alpha * z_2
 
 
-def training_pca(run: training.Run) -> baselines.Pca:
+def training_pca(run: runs.Run) -> baselines.Pca:
     """PCA with as many components as the VAE has dimensions, of the same training pairs; stored with the run."""
     data, kind = shards.load(run.folder.parent / "data" / "train"), phase.of(run.preset.vae.inputs)
 
     def spectrograms() -> np.ndarray:
-        x, _ = training.training_spectrograms(data, run.preset.stft, representation=kind, scratch=run.folder)
-        return training.inputs(run.preset, x)
+        x, _ = batches.training_spectrograms(data, run.preset.stft, representation=kind, scratch=run.folder)
+        return batches.inputs(run.preset, x)
 
     key = store.fingerprint(data.fingerprint, run.statistics.to_dict(), list(run.preset.vae.inputs))
     return baselines.cached_pca(run.folder / "pca.safetensors", key, spectrograms, run.preset.vae.latent_dim)
 
 
 def embed_dataset(
-    run: training.Run,
+    run: runs.Run,
     pca: baselines.Pca,
     dataset: shards.Dataset,
     *,
@@ -118,7 +118,7 @@ def embed_dataset(
         for start in range(0, len(dataset), 256):
             indices = range(start, min(start + 256, len(dataset)))
             pair = spectrogram.pairs(dataset, run.preset.stft, indices=indices, **options)
-            x = training.inputs(run.preset, pair)
+            x = batches.inputs(run.preset, pair)
             mu, scores = embed(run, x), pca.transform(x)
             none = np.zeros((0, x.shape[1]), np.float32)
             parts.append(
@@ -139,14 +139,14 @@ def embed_dataset(
     return Embedded(effects=dataset.effect_names, speakers=dataset.speakers, settings=dataset.settings, **arrays)
 
 
-def embed_subset(run: training.Run, subset: str) -> Embedded:
+def embed_subset(run: runs.Run, subset: str) -> Embedded:
     """The pairs of one of `config.SUBSETS`, as rendered beside the run; kept in the run folder."""
     dataset = shards.load(run.folder.parent / "data" / subset)
     path = run.folder / "embedded" / f"{subset}.safetensors"
     return embed_dataset(run, training_pca(run), dataset, errors="train" not in subset, path=path)
 
 
-def parts(run: training.Run) -> dict[str, slice]:
+def parts(run: runs.Run) -> dict[str, slice]:
     """Which dimensions of the latent vector describe the content, and which the effect.
 
     A network that does not divide them gives all for both. Used in notebooks 03 and 04.

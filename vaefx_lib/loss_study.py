@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaefx_lib import config, loss_theory, store, study_clips, training, vae
+from vaefx_lib import config, loss_theory, runs, store, study_clips, vae
 from vaefx_lib.study_clips import Clips
 
 LATENT_DIM, HIDDEN = 32, 256
@@ -203,7 +203,7 @@ def sweep(preset_name: str, clips: Clips, recipes: Sequence[Recipe]) -> dict[str
         one = run(preset_name, clips, recipe)
         row = {name: float(value) for name, value in one.items() if value.ndim == 0}
         nats = one["kl"]
-        posterior = (nats.sum(), (nats > training.ACTIVE_NATS).sum(), one["sigma"].mean())
+        posterior = (nats.sum(), (nats > runs.ACTIVE_NATS).sum(), one["sigma"].mean())
         row |= zip(("kl", "active", "sigma"), posterior if recipe.sample else (np.nan,) * 3, strict=True)
         beta = loss_theory.effective_beta(recipe.beta, recipe.reduction, clips.size)
         rows.append({"beta": recipe.beta, "objective": row["test_mse_drawn"] + beta * row["kl"] / clips.size, **row})

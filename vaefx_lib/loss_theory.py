@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vaefx_lib import training
+from vaefx_lib import runs
 from vaefx_lib.study_clips import Clips
 
 
@@ -56,7 +56,7 @@ def linear_vae(clips: Clips, beta: float, latent_dim: int) -> dict[str, float]:
     second = {subset: clips.coefficients[subset].square().mean(dim=0).numpy() for subset in ("train", "test")}
     return {
         "kl": float(nats.sum()),
-        "active": int((nats > training.ACTIVE_NATS).sum()),
+        "active": int((nats > runs.ACTIVE_NATS).sum()),
         "sigma": float(np.sqrt(variance[:latent_dim]).mean()),
         **{f"{name}_mse": clips.mse(name, float((squares * variance**2).sum())) for name, squares in second.items()},
     }
