@@ -44,7 +44,7 @@ figures: $(BUILT) ## run the notebooks that are out of date: renders, model, fig
 test: $(READY) ## run the tests
 	$(PY) -m pytest
 
-study: $(READY) ## the main claims over three seeds and with seven effects, into figures/metrics.json (an hour)
+study: $(READY) ## the main claims over three seeds and with seven effects, into figures/metrics.json (half an hour)
 	$(VAEFX) render --preset report
 	$(VAEFX) study
 

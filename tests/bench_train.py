@@ -20,7 +20,7 @@ import torch
 from vaefx_lib import batches, config, figures, muon, rendering, spectrogram, vae
 
 TARGET = 0.40  # variances, mean of dry and wet; PCA with 128 dimensions has 0.29
-LIMIT_S = 420  # of the training of one network
+LIMIT_S = 300  # of the training of one network
 EVERY = 20  # steps between looks at unseen speakers, which do not count as time
 
 

@@ -139,7 +139,7 @@ def evaluate_vae(folder, preset, as_json):
 
 @main.command()
 def study():
-    """The main claims over three seeds and with seven effects, into `metrics.json`: an hour on two cores.
+    """The main claims over three seeds and with seven effects, into `metrics.json`: half an hour on two cores.
 
     Needs the pairs of `vaefx render`. Finished trainings are kept. Seven effects need the mda-lv2 plug-ins; without
     them that part is left out.
