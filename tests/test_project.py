@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import itertools
 import json
 import os
 import re
@@ -29,13 +30,18 @@ FLOORS = [
     ["config", "store", "audio"],
     ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
     ["shards", "pairs", "rendering", "spectrogram", "phase"],
-    ["vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "media", "training", "blackbox"],
+    [
+        *("vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "media"),
+        *("training", "blackbox", "sound_loss"),
+    ],
     [
         *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
         *("controller", "metrics", "study_clips", "loss_theory", "loss_study", "phase_scores", "phase_study", "study"),
+        *("stft_distance", "loudness", "speech_quality", "search", "passages"),
+        *("style", "echoes", "references", "controller_training"),
     ],
-    ["matching"],
-    ["plots", "study_plots", "loss_plots", "figures", "widgets"],
+    ["candidates", "matching", "match_cases", "match_answers", "match_scores", "match_study"],
+    ["plots", "study_plots", "loss_plots", "match_plots", "figures", "widgets"],
     ["notebooks", "__main__"],
 ]
 IMPORT_NAMES = {"sklearn": "scikit-learn", "umap": "umap-learn", "yaml": "pyyaml"}
@@ -95,7 +101,8 @@ def distributions(requirements):
 
 DEPENDENCIES = distributions(PROJECT["project"]["dependencies"])
 EXTRAS = {name: distributions(lines) for name, lines in PROJECT["project"]["optional-dependencies"].items()}
-TEST_DEPENDENCIES = EXTRAS["test"]  # CI installs these: those of every other extra are among them
+TEST_DEPENDENCIES = EXTRAS["test"]  # `make` installs these: those of every other extra are among them, but for
+COMPILED = EXTRAS["pesq"]  # which CI installs by itself, so that nobody needs a compiler
 
 
 def test_imports_lead_down_the_floors_and_never_in_a_circle():
@@ -123,9 +130,9 @@ def test_models_train_on_a_machine_without_audio_libraries(name):
 
 
 def test_everything_imported_is_declared():
-    own = {"vaefx_lib", "conftest", "test_corpora", *sys.stdlib_module_names}
+    own = {"vaefx_lib", "conftest", "test_corpora", "test_matching", "test_match_scores", "test_plots", *sys.stdlib_module_names}
     optional = {name: wanted for extra, group in EXTRAS.items() if extra != "test" for name, wanted in group.items()}
-    assert optional.items() <= TEST_DEPENDENCIES.items()
+    assert optional.items() - COMPILED.items() <= TEST_DEPENDENCIES.items()
     tested = DEPENDENCIES | TEST_DEPENDENCIES
     for folder, declared in ((LIBRARY, DEPENDENCIES | optional), (ROOT / "tests", tested)):
         for path in sorted([*folder.glob("*.py"), *folder.glob("effects/*.py")]):
@@ -137,7 +144,7 @@ def test_everything_imported_is_declared():
 def test_every_declared_package_is_pinned_to_a_version_in_its_range():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    assert (DEPENDENCIES | TEST_DEPENDENCIES).keys() <= pins.keys()
+    assert (DEPENDENCIES | TEST_DEPENDENCIES | COMPILED).keys() <= pins.keys()
     assert pins["torch"].count(".") == 2
     for name, wanted in (DEPENDENCIES | TEST_DEPENDENCIES).items():
         numbers = [tuple(map(int, text.split("."))) for text in re.findall(r">=([\d.]+)", wanted)]
@@ -211,14 +218,18 @@ set -e
 name=$(basename "$2" .ipynb); run=runs/$4
 mkdir -p $run/notebooks $run/vae
 echo $name >> ran.txt
+echo $name >> spans.txt
 rm -f $run/notebooks/$name.ipynb
-test ! -e broken
+test ! -e slow || sleep 0.2
+echo "$name says so, threads ${OMP_WAIT_POLICY:-spin}"
+test ! -e broken || { echo "$name is broken" >&2; exit 3; }
 keep() { mkdir -p $(dirname $2); cmp -s $1 $2 || cp $1 $2; }
 case $name in
 01*) for s in train valid test dummy_train dummy_test; do keep vaefx_lib/rendering.py $run/data/$s/manifest.json; done;;
 02*) cat $run/data/train/manifest.json vaefx_lib/vae.py > new; keep new $run/vae/manifest.json;;
 esac
 echo done > $run/notebooks/$name.ipynb
+echo . >> spans.txt
 """
 
 
@@ -248,13 +259,20 @@ def make(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def figures(folder, *, preset="report", succeeds=True):
-    """Names of the notebooks that `make figures` ran."""
+def figures(folder, *options, preset="report", succeeds=True):
+    """Names of the notebooks that `make figures` ran, in the order of the lessons."""
     log = folder / "ran.txt"
     log.write_text("")
-    done = make(folder, "figures", "VAEFX=sh stand_in.sh", f"PRESET={preset}")
+    (folder / "spans.txt").write_text("")
+    done = make(folder, "figures", "VAEFX=sh stand_in.sh", f"PRESET={preset}", *options)
     assert (done.returncode == 0) == succeeds, done.stdout + done.stderr
-    return log.read_text().split()
+    return sorted(log.read_text().split())
+
+
+def at_a_time(folder):
+    """How many notebooks the last `make figures` had running at most."""
+    steps = (folder / "spans.txt").read_text().split()
+    return max(itertools.accumulate(-1 if step == "." else 1 for step in steps))
 
 
 def edit(path):
@@ -321,6 +339,70 @@ def test_a_failing_notebook_fails_make_and_is_run_again(tree):
     assert figures(tree, succeeds=False) == ALL[1:2]
     (tree / "broken").unlink()
     assert figures(tree) == ALL[1:2]
+
+
+WEIGHTY = ["vaefx_lib/config.py", "vaefx_lib/effects/mda.py", "constraints.txt", "notebooks/02_vae_training.ipynb"]
+
+
+@pytest.mark.parametrize("options", [(), ("-j4",)], ids=["make", "make -j4"])
+def test_lessons_run_side_by_side_after_a_plot_edit_and_in_turn_if_there_may_be_training(tree, options):
+    (tree / "slow").touch()
+    edit(tree / "vaefx_lib/plots.py")
+    assert figures(tree, *options) == ALL
+    assert at_a_time(tree) > 1
+    for changed in WEIGHTY:
+        edit(tree / "vaefx_lib/plots.py")
+        edit(tree / changed)
+        assert figures(tree, *options) == ALL
+        assert at_a_time(tree) == 1, changed
+
+
+@pytest.mark.parametrize("lost", ["data/valid/manifest.json", "vae/manifest.json", "notebooks/.settled"])
+def test_lessons_run_in_turn_if_something_is_lost_or_was_never_made(tree, lost):
+    (tree / "runs/report" / lost).unlink()
+    edit(tree / "vaefx_lib/plots.py")
+    assert figures(tree, "-j4") == ALL
+    assert at_a_time(tree) == 1
+
+
+def test_lessons_run_in_turn_after_a_training_by_hand(tree):
+    (tree / "runs/report/vae/manifest.json").write_text("trained again by hand")
+    edit(tree / "vaefx_lib/plots.py")
+    assert figures(tree) == ALL
+    assert at_a_time(tree) == 1
+
+
+def test_a_lesson_that_fails_beside_another_fails_make_tells_why_and_the_next_try_is_as_quick(tree):
+    (tree / "slow").touch()
+    edit(tree / "vaefx_lib/plots.py")
+    (tree / "broken").touch()
+    done = make(tree, "figures", "VAEFX=sh stand_in.sh")
+    assert done.returncode != 0
+    assert "is broken" in done.stderr
+    assert "up to date" not in done.stdout
+    (tree / "broken").unlink()
+    assert figures(tree) == ALL
+    assert at_a_time(tree) == 2
+    assert figures(tree) == []
+
+
+def test_only_make_figures_alone_works_side_by_side(tree):
+    edit(tree / "vaefx_lib/plots.py")
+    done = make(tree, "--dry-run", "figures")
+    assert "two notebooks at a time" in done.stdout
+    for goals in (["help"], ["bench-train"], ["figures", "test"]):
+        assert "two notebooks at a time" not in make(tree, "--dry-run", *goals).stdout, goals
+
+
+def test_what_lessons_print_is_not_mixed_up(tree):
+    if "output-sync" not in subprocess.run(["make", "-h"], capture_output=True, text=True, check=True).stdout:
+        pytest.skip("this make is older than 4.0")
+    (tree / "slow").touch()
+    edit(tree / "vaefx_lib/plots.py")
+    lines = make(tree, "figures", "VAEFX=sh stand_in.sh").stdout.splitlines()
+    for name in ALL:
+        (at,) = (i for i, line in enumerate(lines) if line == f"{name} says so, threads passive")
+        assert f"notebooks/{name}.ipynb" in lines[at - 1]  # its own command
 
 
 def test_presets_live_side_by_side(tree):

@@ -3,52 +3,136 @@
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from vaefx_lib.audio import SILENT_MEAN_SQUARE, check, is_silent
+from vaefx_lib import loudness
+from vaefx_lib.speech_quality import pesq
+from vaefx_lib.stft_distance import MrstftTo as MrstftTo
+from vaefx_lib.stft_distance import both_heard, mrstft, mrstft_wide, refuse_silence, two_sounds
 
-MRSTFT_SAMPLES = 2048  # the longest window of `mrstft`: a shorter clip has no whole frame
+MSD_SAMPLES = 65_536  # the window of `msd`: 2.7 s at 24 kHz
 
 
-def mrstft(y, y_hat) -> float:
-    """Multi-resolution STFT distance of a sound from the true one: no unit, 0 is the same, lower is better.
+def msd(y, y_hat, sample_rate_hz: int) -> float:
+    """Mel-spectral distance of a sound from the true one: no unit, 0 is the same, lower is better.
 
-    The mean over three windows (10, 25 and 50 ms at 24 kHz) of *spectral convergence*, the norm of the error of the
-    magnitudes divided by that of the true ones, plus the mean absolute error of their natural logarithms. Phase has
-    no influence of its own.
+    On magnitudes in 128 mel bands with one window of 2.7 s (at 24 kHz) after the other: the mean absolute error, which
+    grows with the level, plus that of the natural logarithms. So long a window sees tone and hardly time.
 
     Parameters
     ----------
     y, y_hat : array, shape (samples,)
-        The true sound and the other one; at least 2,048 samples.
+        The true sound and the other one; at least 65,536 samples.
 
     Raises
     ------
     AudioError
         If a sound is empty, not finite, or too short.
     ValueError
-        If the shapes differ, or `y` is silent (`audio.is_silent`), from which every distance is huge. `y_hat` may be:
-        that distance is finite, but its gradient is 0, so that a model which has gone silent would never learn.
+        If the shapes differ, or `y` is silent. `y_hat` may be.
 
     References
     ----------
-    Yamamoto, Song, Kim: Parallel WaveGAN, ICASSP 2020; computed by auraloss (Steinmetz and Reiss, 2020) with its
-    windows of 600, 1200 and 240 samples in transforms of 1024, 2048 and 512.
+    Steinmetz, Bryan, Reiss: Style transfer of audio effects with differentiable signal processing, JAES 70(9), 2022;
+    computed by auraloss with their settings.
 
-    Used in `07_loss_and_phase`.
+    Used in `05_controller_training`.
     """
-    import torch  # here: it takes seconds to import, and the other metrics do without
+    import torch
 
-    y, y_hat = _two(y, y_hat, min_samples=MRSTFT_SAMPLES)
-    if is_silent(y):
-        raise ValueError(
-            f"the true sound has a mean square of {np.square(y).mean():.1e}: below {SILENT_MEAN_SQUARE:g} it counts as "
-            "silence, from which every distance is huge"
-        )
+    y, y_hat = two_sounds(y, y_hat, min_samples=MSD_SAMPLES)
+    refuse_silence(y)
     with torch.inference_mode():
-        estimate, target = (torch.from_numpy(x.astype(np.float32))[None, None] for x in (y_hat, y))
-        return float(_mrstft()(estimate, target))
+        estimate, target = (torch.from_numpy(x.copy())[None, None] for x in (y_hat, y))
+        return float(_mel_distance(sample_rate_hz)(estimate, target))
+
+
+def sce_hz(y, y_hat, sample_rate_hz: int) -> float:
+    """Spectral centroid error in Hz: how much brighter or darker on the whole; 0 is the same, lower is better.
+
+    The centroid is the mean frequency weighted by magnitude, in windows of 2048 samples 512 apart. Its mean over all
+    frames is compared, loud and quiet ones alike; a frame of zeros counts as 0 Hz.
+
+    Parameters
+    ----------
+    y, y_hat : array, shape (samples,)
+
+    Raises
+    ------
+    AudioError
+        If a sound is empty or not finite.
+    ValueError
+        If the shapes differ or either is silent.
+
+    References
+    ----------
+    Steinmetz, Bryan, Reiss, JAES 2022; computed by librosa.
+
+    Used in `05_controller_training`.
+    """
+    from librosa.feature import spectral_centroid  # here: it takes a second to import
+
+    options = {"sr": sample_rate_hz, "n_fft": 2048, "hop_length": 512}
+    true, other = (spectral_centroid(y=x, **options).mean() for x in both_heard(y, y_hat))
+    return float(abs(true - other))
+
+
+def cfe_db(y, y_hat, sample_rate_hz: int) -> float:
+    """Crest factor error in dB: how much more squashed or more peaky; 0 is the same, lower is better.
+
+    The crest factor is 20 log10(peak / root mean square): 3.01 dB for a sine, 0 dB for a square wave. The sample rate
+    has no influence.
+
+    Parameters
+    ----------
+    y, y_hat : array, shape (samples,)
+
+    Raises
+    ------
+    AudioError
+        If a sound is empty or not finite.
+    ValueError
+        If the shapes differ or either is silent.
+
+    References
+    ----------
+    Steinmetz, Bryan, Reiss, JAES 2022, whose code took natural logarithms: its numbers are 2.303 times these.
+
+    Used in `05_controller_training`.
+    """
+    peaks_to_rms = [np.abs(x).max() / np.sqrt(np.square(x, dtype=np.float64).mean()) for x in both_heard(y, y_hat)]
+    return float(abs(20 * math.log10(peaks_to_rms[0] / peaks_to_rms[1])))
+
+
+def lufs_error(y, y_hat, sample_rate_hz: int) -> float:
+    """Loudness error in LU (1 LU is 1 dB of loudness): 0 is the same, lower is better.
+
+    The difference of the two integrated loudnesses, `loudness.lufs`.
+
+    Parameters
+    ----------
+    y, y_hat : array, shape (samples,)
+        At least 0.4 s.
+
+    Raises
+    ------
+    AudioError
+        If a sound is empty, not finite or too short.
+    ValueError
+        If the shapes differ, either is silent, or the sample rate is below 16,000 Hz.
+
+    References
+    ----------
+    ITU-R BS.1770-4, 2015; as a score, Steinmetz, Bryan, Reiss, JAES 2022.
+
+    Used in `05_controller_training`.
+    """
+    true, other = (loudness.lufs(x, sample_rate_hz) for x in both_heard(y, y_hat))
+    return abs(true - other)
 
 
 def si_sdr_db(reference, estimate) -> float:
@@ -74,7 +158,7 @@ def si_sdr_db(reference, estimate) -> float:
 
     Used in `07_loss_and_phase`.
     """
-    s, e = (x.astype(np.float64) for x in _two(reference, estimate, min_samples=1))
+    s, e = (x.astype(np.float64) for x in two_sounds(reference, estimate))
     if not (s.any() and e.any()):
         raise ValueError("a sound is all zeros: there is no ratio of signal to distortion")
     target = (e @ s) / (s @ s) * s
@@ -116,16 +200,28 @@ def explained_variance(x, x_hat) -> np.ndarray:
     return np.array(shares)
 
 
-def _two(y, y_hat, *, min_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both sounds checked, float32 of shape (samples,) each."""
-    if np.shape(y) != np.shape(y_hat) or np.ndim(y) != 1:
-        raise ValueError(f"sounds of shapes {np.shape(y)} and {np.shape(y_hat)}: both must be the same (samples,)")
-    y, y_hat = (check(x, min_samples=min_samples, name=n)[0] for x, n in ((y, "the true sound"), (y_hat, "the other")))
-    return y, y_hat
-
-
 @functools.cache
-def _mrstft():
+def _mel_distance(sample_rate_hz: int):
     import auraloss
 
-    return auraloss.freq.MultiResolutionSTFTLoss()
+    whole = {"fft_size": MSD_SAMPLES, "hop_size": MSD_SAMPLES, "win_length": MSD_SAMPLES, "n_mels": 128}
+    return auraloss.freq.MelSTFTLoss(sample_rate_hz, **whole, w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0)
+
+
+class Score(NamedTuple):
+    """A measure of how well a sound matches the true one, for tables over all of `SCORES`."""
+
+    function: Callable[..., float]  # of (y, y_hat, sample_rate_hz)
+    unit: str  # "" for a number without one
+    lower_is_better: bool = True
+
+
+SCORES = {  # in the order of a table
+    "mrstft_wide": Score(lambda y, y_hat, sample_rate_hz: mrstft_wide(y, y_hat), ""),
+    "mrstft": Score(lambda y, y_hat, sample_rate_hz: mrstft(y, y_hat), ""),
+    "msd": Score(msd, ""),
+    "sce_hz": Score(sce_hz, "Hz"),
+    "cfe_db": Score(cfe_db, "dB"),
+    "lufs_error": Score(lufs_error, "LU"),
+    "pesq": Score(pesq, "MOS", lower_is_better=False),  # speech only, and only if `speech_quality.has_pesq()`
+}

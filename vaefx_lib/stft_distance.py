@@ -1,0 +1,169 @@
+"""Multi-resolution STFT distances: how far apart two sounds are on spectrograms with windows of several lengths."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
+
+from vaefx_lib.audio import SILENT_MEAN_SQUARE, check, is_silent
+
+MRSTFT_SAMPLES = 2048  # the longest window of `mrstft`: a shorter clip has no whole frame
+WIDE_WINDOWS = (32, 128, 512, 2048, 8192, 32768)  # samples: 1.3 ms to 1.4 s at 24 kHz
+MIN_POWER = 1e-8  # of a bin, below which it counts as this: the logarithm of nothing is not finite
+
+
+def mrstft(y, y_hat) -> float:
+    """Multi-resolution STFT distance of a sound from the true one: no unit, 0 is the same, lower is better.
+
+    The mean over three windows (10, 25 and 50 ms at 24 kHz) of *spectral convergence*, the norm of the error of the
+    magnitudes divided by that of the true ones, plus the mean absolute error of their natural logarithms. Phase has
+    no influence of its own.
+
+    Parameters
+    ----------
+    y, y_hat : array, shape (samples,)
+        The true sound and the other one; at least 2,048 samples.
+
+    Raises
+    ------
+    AudioError
+        If a sound is empty, not finite, or too short.
+    ValueError
+        If the shapes differ, or `y` is silent (`audio.is_silent`), from which every distance is huge. `y_hat` may be:
+        that distance is finite, but its gradient is 0, so that a model which has gone silent would never learn.
+
+    References
+    ----------
+    Yamamoto, Song, Kim: Parallel WaveGAN, ICASSP 2020; computed by auraloss (Steinmetz and Reiss, 2020) with its
+    windows of 600, 1200 and 240 samples in transforms of 1024, 2048 and 512.
+
+    Used in `07_loss_and_phase`.
+    """
+    import torch  # here: it takes seconds to import, and the other metrics do without
+
+    y, y_hat = two_sounds(y, y_hat, min_samples=MRSTFT_SAMPLES)
+    refuse_silence(y)
+    with torch.inference_mode():
+        estimate, target = (torch.from_numpy(x.astype(np.float32))[None, None] for x in (y_hat, y))
+        return float(_mrstft()(estimate, target))
+
+
+class MrstftTo:
+    """`mrstft_wide` from one true sound, which is analysed once: `MrstftTo(y)(y_hat)`.
+
+    Parameters
+    ----------
+    y : array, shape (samples,)
+        The true sound; at least 32,768 samples.
+
+    Raises
+    ------
+    AudioError, ValueError
+        As `mrstft_wide`.
+
+    Used in `05_controller_training`.
+    """
+
+    def __init__(self, y):
+        self._y, _ = two_sounds(y, y, min_samples=WIDE_WINDOWS[-1])
+        refuse_silence(self._y)
+        self._power = [_power(self._y, window) for window in WIDE_WINDOWS]
+        self._magnitude = [np.sqrt(power) for power in self._power]
+
+    def __call__(self, y_hat) -> float:
+        """The distance of one sound, shape (samples,), from the true one."""
+        _, y_hat = two_sounds(self._y, y_hat, min_samples=WIDE_WINDOWS[-1])
+        total = 0.0
+        for window, power, magnitude in zip(WIDE_WINDOWS, self._power, self._magnitude):
+            other = _power(y_hat, window)
+            logarithms = np.log(power / other) / 2  # of the ratio of magnitudes
+            error = np.sqrt(other) - magnitude
+            total += np.linalg.norm(error) / np.linalg.norm(magnitude) + np.abs(logarithms).mean()
+        return float(total / len(WIDE_WINDOWS))
+
+
+def mrstft_wide(y, y_hat) -> float:
+    """Multi-resolution STFT distance over windows of 1.3 ms to 1.4 s: no unit, 0 is the same, lower is better.
+
+    As `mrstft`, but the mean over windows of 32, 128, 512, 2048, 8192 and 32768 samples, each half a window from the
+    next: the short ones see attacks and distortion, the long ones echoes, tuning and tone. `MrstftTo` is the same with
+    the true sound analysed once.
+
+    Parameters
+    ----------
+    y, y_hat : array, shape (samples,)
+        The true sound and the other one; at least 32,768 samples.
+
+    Raises
+    ------
+    AudioError
+        If a sound is empty, not finite, or too short.
+    ValueError
+        If the shapes differ, or `y` is silent (`audio.is_silent`), from which every distance is huge. `y_hat` may be.
+
+    References
+    ----------
+    Windows and hops of Steinmetz, Bryan, Reiss: Style transfer of audio effects with differentiable signal
+    processing, JAES 70(9), 2022. The first of the two terms is there the mean absolute error of the magnitudes, which
+    grows with the level; here it is spectral convergence, which does not.
+
+    Used in `05_controller_training`.
+    """
+    return MrstftTo(y)(y_hat)
+
+
+def two_sounds(y, y_hat, *, min_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """A true sound and another one, checked: float32 of one shape (samples,).
+
+    Raises
+    ------
+    AudioError
+        If a sound is empty, not finite, or shorter than `min_samples`.
+    ValueError
+        If the shapes differ or are not (samples,).
+    """
+    if np.shape(y) != np.shape(y_hat) or np.ndim(y) != 1:
+        raise ValueError(f"sounds of shapes {np.shape(y)} and {np.shape(y_hat)}: both must be the same (samples,)")
+    y, y_hat = (check(x, min_samples=min_samples, name=n)[0] for x, n in ((y, "the true sound"), (y_hat, "the other")))
+    return y, y_hat
+
+
+def refuse_silence(y, *, name: str = "the true sound", what: str = "from which every distance is huge") -> None:
+    """Raise ValueError if a sound is silent (`audio.is_silent`), with `name` and `what` in the sentence."""
+    if is_silent(y):
+        raise ValueError(
+            f"{name} has a mean square of {np.square(y).mean():.1e}: below {SILENT_MEAN_SQUARE:g} it counts as "
+            f"silence, {what}"
+        )
+
+
+def both_heard(y, y_hat, *, min_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """As `two_sounds`, and ValueError too if either is silent."""
+    pair = two_sounds(y, y_hat, min_samples=min_samples)
+    for sound, name in zip(pair, ("the true sound", "the other")):
+        refuse_silence(sound, name=name, what="of which there is nothing to measure")
+    return pair
+
+
+def _power(y: np.ndarray, window: int) -> np.ndarray:
+    """Squared magnitudes of a short-time Fourier transform as torch centres it, float32, shape (frames, bins)."""
+    half = window // 2
+    padded = np.concatenate([y[half:0:-1], y, y[-2 : -half - 2 : -1]])  # reflected at both ends
+    frames = sliding_window_view(padded, window)[::half] * _hann(window)
+    spectrum = scipy.fft.rfft(frames, axis=1, overwrite_x=True)
+    return np.maximum(np.square(spectrum.real) + np.square(spectrum.imag), MIN_POWER)
+
+
+@functools.cache
+def _hann(window: int) -> np.ndarray:
+    return np.hanning(window + 1)[:-1].astype(np.float32)
+
+
+@functools.cache
+def _mrstft():
+    import auraloss
+
+    return auraloss.freq.MultiResolutionSTFTLoss()
