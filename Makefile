@@ -29,16 +29,39 @@ VAE := $(RUN)/vae/manifest.json
 LIBRARY := $(filter-out %/__main__.py %/notebooks.py,$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
 	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
 
+# --- two lessons at a time --------------------------------------------------------------------------------------------
+# Rendering and training use every core and would slow each other down, so notebooks run one after the other. Only if
+# nothing but plots has changed since `make figures` last came to its end is there nothing to render or train: what the
+# notebooks give each other is there, none waits for another, and two run at a time.
+SETTLED := $(RUN)/notebooks/.settled
+PLOTS := %plots.py %figures.py %widgets.py
+WEIGHTY := $(filter-out $(PLOTS),$(LIBRARY)) $(NOTEBOOKS:%=notebooks/%.ipynb) $(DATA) $(VAE)
+SIDE_BY_SIDE :=
+ifeq ($(MAKECMDGOALS),figures)
+ABSENT := $(filter-out $(wildcard $(WEIGHTY) $(SETTLED)),$(WEIGHTY) $(SETTLED))
+SIDE_BY_SIDE := $(if $(or $(ABSENT),$(shell find $(WEIGHTY) -newer $(SETTLED))),,yes)
+endif
+ifdef SIDE_BY_SIDE
+MAKEFLAGS += -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget)
+# threads that wait for each other must not spin in the other notebook's way: that costs a factor of up to ten
+$(BUILT): export OMP_WAIT_POLICY := passive
+$(BUILT): export OPENBLAS_NUM_THREADS := 1
+$(BUILT): export VAEFX_SIDE_BY_SIDE := 1
+$(info nothing to render or train: two notebooks at a time, each speaks when it has ended)
+else
+.NOTPARALLEL:
+endif
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL:
-.PHONY: help figures test study bench-render bench-train lint format lab clean
+.PHONY: help figures test study study-match bench-render bench-train bench-controller lint format lab clean
 
 help: ## print this
 	@echo 'make TARGET [PRESET=report|smoke|seven|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 figures: $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
+	@touch $(SETTLED)
 	@echo 'figures of the preset $(PRESET) are up to date'
 
 test: $(READY) ## run the tests
@@ -48,11 +71,17 @@ study: $(READY) ## the main claims over three seeds and with seven effects, into
 	$(VAEFX) render --preset report
 	$(VAEFX) study
 
+study-match: $(READY) ## matches with nine effects into figures/metrics.json (hours; MUSIC=DIR adds music, a sub-folder per piece)
+	$(VAEFX) study-match $(if $(MUSIC),--music '$(MUSIC)')
+
 bench-render: $(READY) ## measure speed and memory of rendering into figures/benchmarks.json (10 minutes, nothing else running)
 	$(PY) tests/bench_render.py
 
 bench-train: $(READY) ## measure speed of training into figures/benchmarks.json (10 minutes, nothing else running)
 	$(PY) tests/bench_train.py
+
+bench-controller: $(READY) ## measure a training step through effects into figures/benchmarks.json (2 minutes, nothing else running)
+	$(PY) tests/bench_controller.py
 
 lint: $(READY) ## check style, and that notebooks are committed without outputs
 	$(PY) -m ruff check vaefx_lib tests $(wildcard notebooks/*.ipynb)
@@ -79,7 +108,8 @@ $(RUN)/notebooks/02_vae_training.ipynb $(RUN)/notebooks/07_loss_and_phase.ipynb:
 $(RUN)/notebooks/03_latent_clustering.ipynb $(RUN)/notebooks/04_interpolation_figures.ipynb: $(DATA) $(VAE)
 
 # A manifest is a by-product of a notebook. The recipe only looks, so make compares its true time with its dependents';
-# if someone has removed it, the notebook is run again.
+# if someone has removed it, the notebook is run again. Where nothing is to be rendered or trained, it is a file as any.
+ifndef SIDE_BY_SIDE
 $(DATA): $(RUN)/notebooks/01_data_rendering.ipynb
 	@test -f $@ || $(VAEFX) notebook notebooks/01_data_rendering.ipynb --preset $(PRESET) --timeout-s $(TIMEOUT_S)
 	@test -f $@ || { echo '01_data_rendering did not write $@' >&2; exit 1; }
@@ -87,6 +117,7 @@ $(DATA): $(RUN)/notebooks/01_data_rendering.ipynb
 $(VAE): $(RUN)/notebooks/02_vae_training.ipynb
 	@test -f $@ || $(VAEFX) notebook notebooks/02_vae_training.ipynb --preset $(PRESET) --timeout-s $(TIMEOUT_S)
 	@test -f $@ || { echo '02_vae_training did not write $@' >&2; exit 1; }
+endif
 
 # --- set-up -----------------------------------------------------------------------------------------------------------
 .venv/.vaefx-ready: pyproject.toml constraints.txt

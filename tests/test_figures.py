@@ -222,6 +222,36 @@ def test_damaged_numbers_are_not_overwritten(home):
     assert (home / "metrics.json").read_text() == '{"a": 1'
 
 
+RACE = """
+import sys, time
+from pathlib import Path
+from matplotlib.figure import Figure
+from vaefx_lib import config, figures
+own, other = sys.argv[1:]
+fig = Figure((0.1, 0.1))
+(config.project_dir() / own).touch()
+while not (config.project_dir() / other).exists():
+    time.sleep(0.001)
+for i in range(40):
+    figures.record("report", {own: {str(i): i}, "both": {f"{own}{i}": 1}})
+    figures.record_benchmarks({own: {str(i): i}})
+    figures.save_figure(fig, f"{own}{i}", "report", caption=f"Of {own}.")
+"""
+
+
+def test_two_processes_that_write_at_once_lose_no_number_and_no_caption(tmp_path):
+    environment = os.environ | {"VAEFX_HOME": str(tmp_path), "MPLBACKEND": "agg"}
+    pairs = (("a", "b"), ("b", "a"))
+    racing = [subprocess.Popen([sys.executable, "-c", RACE, *names], env=environment) for names in pairs]
+    assert [process.wait(timeout=120) for process in racing] == [0, 0]
+    numbers, benchmarks = (store.read_json(tmp_path / "figures" / f"{n}.json") for n in ("metrics", "benchmarks"))
+    everything = {str(i): i for i in range(40)}
+    assert {own: numbers[own] for own in "ab"} == benchmarks == {"a": everything, "b": everything}
+    assert len(numbers["both"]) == 80
+    found = re.findall(r"^## (\w+)$", (tmp_path / "figures" / "README.md").read_text(), re.MULTILINE)
+    assert found == sorted(f"{own}{i}" for own in "ab" for i in range(40))
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_rounding_moves_a_number_by_less_than_a_millionth_and_only_once(x):
     once = figures._plain(x, "x")

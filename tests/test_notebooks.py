@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 
 import nbformat
@@ -67,6 +68,35 @@ def test_a_good_notebook_runs_here_with_the_given_parameters_and_leaves_its_copy
     assert list(stored) == ["latent", "timing"]
     assert stored["timing"]["00_other_s"] == 1.5
     assert 0 < stored["timing"]["01_good_s"] < 120
+
+
+def test_whichever_lesson_ends_last_the_readme_states_the_recorded_numbers(home):
+    scores = {"vae": 0.5, "pca": 0.75, "no_model": 0.25, "chance": 0.5}
+    latent = {"probe_accuracy": scores, "probe_accuracy_dummy": scores}
+    latent["settings_r2"] = {space: {"mda:Overdrive": {"drive": 0.5}} for space in ("vae", "pca", "no_model")}
+    error = {"vae_mse": 0.25, "pca_mse": 0.5}
+    figures.record("report", {"reconstruction": {"dry": error, "wet": error}, "latent": latent})
+    (home / "README.md").write_text("<!-- from figures/metrics.json -->\n<!-- end of results -->\n")
+    write(home, "01_first", "")
+    notebooks.run("01", preset="report")
+    assert "probe" not in (home / "README.md").read_text()  # the numbers of another lesson are missing still
+
+    figures.record("report", {"interpolation": {"effects_dry_drift": 0.0, "pca": {"effects_dry_drift": 0.125}}})
+    changed = 'from vaefx_lib import figures\nfigures.record(preset, {"latent": {"probe_accuracy": {"vae": 0.9375}}})'
+    write(home, "03_latent", changed)
+    notebooks.run("03", preset="report")
+    assert "| probe accuracy, random settings | 0.938 |" in (home / "README.md").read_text()
+
+
+def test_a_lesson_is_started_without_building_a_grammar_that_takes_seconds_and_is_not_used():
+    code = """
+import sys
+from vaefx_lib import notebooks
+papermill = notebooks._papermill()
+assert papermill.execute_notebook and "jsonschema" in sys.modules
+assert "rfc3987_syntax" not in sys.modules and "lark" not in sys.modules  # nor marked as absent for others
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
@@ -168,4 +198,6 @@ def test_a_quick_run_from_caches_does_not_replace_the_time_of_a_cold_one(tmp_pat
     monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
     for seconds in (3.0, 90.04, 12.0):
         notebooks.record_timing("smoke", "01_data_rendering", seconds)
+    monkeypatch.setenv("VAEFX_SIDE_BY_SIDE", "1")  # slower, as another ran beside it
+    notebooks.record_timing("smoke", "01_data_rendering", 100.0)
     assert figures.metrics("smoke")["timing"] == {"01_data_rendering_s": 90.0}

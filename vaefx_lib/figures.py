@@ -2,16 +2,18 @@
 
 The folder of a preset's figures has a PNG each, `README.md` with their captions, and `metrics.json`, the only source of
 the numbers that captions and texts state. The same data gives the same bytes; a file whose bytes would be the same is
-not written again, so `git status` and `make` see only real changes.
+not written again, so `git status` and `make` see only real changes. Lessons that run side by side write in turn.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from vaefx_lib import config, store
@@ -30,6 +32,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+RESULTS = ("reconstruction", "latent", "interpolation")  # the parts of `metrics.json` in `results_table`
 _ENTRY = re.compile(r"^## (?P<name>[\w-]+)\n\n!\[.*\]\((?P=name)\.png\)\n\n(?P<caption>.+)$", re.MULTILINE)
 
 
@@ -77,7 +80,8 @@ def save_figure(fig, name: str, preset_name: str, *, caption: str) -> Path:
     fig.set_layout_engine("none")  # laid out once: each time again moves things by a fraction of a pixel
     path = folder / f"{name}.png"
     _write_if_changed(path, picture.getvalue())
-    _write_captions(folder, preset_name, {**captions(preset_name), name: caption})
+    with _alone(preset_name):
+        _write_captions(folder, preset_name, {**captions(preset_name), name: caption})
     return path
 
 
@@ -107,9 +111,7 @@ def record(preset_name: str, scores: Mapping[str, object]) -> None:
     -----
     Used in notebooks 01 to 04 and by the notebook runner.
     """
-    merged = _merged(metrics(preset_name), _plain(scores, ""))
-    text = json.dumps(merged, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    _write_if_changed(_folder(preset_name) / "metrics.json", text.encode())
+    _merge_into(_folder(preset_name) / "metrics.json", preset_name, scores)
 
 
 def record_benchmarks(scores: Mapping[str, object]) -> None:
@@ -124,9 +126,7 @@ def record_benchmarks(scores: Mapping[str, object]) -> None:
     -----
     Used by `make bench-render`.
     """
-    path = _folder("report") / "benchmarks.json"
-    merged = _merged(store.read_json(path) if path.exists() else {}, _plain(scores, ""))
-    _write_if_changed(path, (json.dumps(merged, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+    _merge_into(_folder("report") / "benchmarks.json", "report", scores)
 
 
 def metrics(preset_name: str) -> dict:
@@ -150,7 +150,7 @@ def results_table(preset_name: str) -> str:
         If a notebook has not recorded its part yet.
     """
     numbers = metrics(preset_name)
-    rebuilt, latent, path = numbers["reconstruction"], numbers["latent"], numbers["interpolation"]
+    rebuilt, latent, path = (numbers[part] for part in RESULTS)
     rows = [
         (f"reconstruction, {channel}: mean squared error", {s: rebuilt[channel][f"{s}_mse"] for s in ("vae", "pca")})
         for channel in ("dry", "wet")
@@ -194,16 +194,37 @@ def _study(found: dict) -> list[str]:
 
 
 def update_readme(preset_name: str) -> None:
-    """Write `results_table` into the project's README, between its two marks; only for the `report` preset."""
+    """Write `results_table` into the project's README, between its two marks; only for the `report` preset.
+
+    Used in notebook 04, and by the notebook runner after each lesson: any of them may have recorded other numbers.
+
+    Raises
+    ------
+    KeyError
+        If a notebook has not recorded its part yet.
+    ValueError
+        If the README has lost its marks.
+    """
     path = config.project_dir() / "README.md"
     if preset_name != "report":
         return
-    before, mark, rest = path.read_text(encoding="utf-8").partition("from figures/metrics.json -->\n")
-    _, end, after = rest.partition("<!-- end of results -->")
-    if not (mark and end):
-        raise ValueError(f"{path} has lost the marks between which the results go: restore them")
-    text = f"{before}{mark}\n{results_table(preset_name)}\n\n{end}{after}"
-    _write_if_changed(path, text.encode())
+    with _alone(preset_name):
+        before, mark, rest = path.read_text(encoding="utf-8").partition("from figures/metrics.json -->\n")
+        _, end, after = rest.partition("<!-- end of results -->")
+        if not (mark and end):
+            raise ValueError(f"{path} has lost the marks between which the results go: restore them")
+        text = f"{before}{mark}\n{results_table(preset_name)}\n\n{end}{after}"
+        _write_if_changed(path, text.encode())
+
+
+@contextmanager
+def _alone(preset_name: str):
+    """Wait until no other process changes the captions and numbers of the preset: lessons may run side by side."""
+    folder = config.run_dir(preset_name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".figures.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # given back with the file, even by a process that is killed
+        yield
 
 
 def _folder(preset_name: str) -> Path:
@@ -214,6 +235,14 @@ def _write_if_changed(path: Path, data: bytes) -> None:
     if not path.exists() or path.read_bytes() != data:
         with store.atomic(path) as temporary:
             temporary.write_bytes(data)
+
+
+def _merge_into(path: Path, preset_name: str, scores: Mapping[str, object]) -> None:
+    """Merge scores into a JSON file; what is not a finite number is refused before anything is written."""
+    plain = _plain(scores, "")
+    with _alone(preset_name):
+        merged = _merged(store.read_json(path) if path.exists() else {}, plain)
+        _write_if_changed(path, (json.dumps(merged, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def _write_captions(folder: Path, preset_name: str, texts: Mapping[str, str]) -> None:

@@ -141,7 +141,7 @@ def run(
     config.preset(preset)
     values = _checked(source, preset, parameters or {})
 
-    import papermill  # here and not above: it takes a second
+    papermill = _papermill()
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillException
 
@@ -191,6 +191,8 @@ def run(
             f"notebook {source.stem} failed {where} after {seconds:.0f} s: {reason} (see {failed})"
         ) from error
     record_timing(preset, source.stem, time.monotonic() - began)
+    if figures.metrics(preset).keys() >= set(figures.RESULTS):
+        figures.update_readme(preset)
     running.replace(final)
     return final
 
@@ -198,10 +200,30 @@ def run(
 def record_timing(preset: str, name: str, seconds: float) -> None:
     """Store the wall time of a notebook, in seconds, as ``timing.<name>_s`` in the preset's `metrics.json`.
 
-    The longest time stands: that of a run that found everything rendered and trained says nothing.
+    The longest time stands: that of a run that found everything rendered and trained says nothing. Nor does that of
+    one that had another beside it, as `make figures` tells by $VAEFX_SIDE_BY_SIDE.
     """
+    if os.environ.get("VAEFX_SIDE_BY_SIDE"):
+        return
     known = figures.metrics(preset).get("timing", {}).get(f"{name}_s", 0)
     figures.record(preset, {"timing": {f"{name}_s": max(known, round(seconds, 1))}})
+
+
+def _papermill():
+    """The package, without a grammar of web addresses that is built in 2.5 s and never asked: notebooks hold none.
+
+    jsonschema does without `rfc3987_syntax` where it is not installed, as it seems to be while papermill is imported.
+    """
+    if "rfc3987_syntax" in sys.modules:
+        import papermill
+
+        return papermill
+    sys.modules["rfc3987_syntax"] = None
+    try:
+        import papermill
+    finally:
+        del sys.modules["rfc3987_syntax"]
+    return papermill
 
 
 def _engine() -> type:
