@@ -27,15 +27,16 @@ def test_every_field_of_a_config_is_written_and_read():
         render=config.Render("folder:x", ("mda:Delay",), 1, 2, 3, 4, 5, 2, -6.0, 0.7, 8, 9),
         vae=config.Vae("conv2d", ("wet",), 1, 2, 3, (4, 5)),
         train=config.Train(0.1, "adamw", 0.2, 3, 6, 0.4, 0.5, 7),
+        controller=config.Controller(1, 2, 3, 4, 5, 6, 0.7, 8, 9),
     )
     plain = config.Preset("plain")
-    for part in ("stft", "render", "vae", "train"):
+    for part in ("stft", "render", "vae", "train", "controller"):
         for field in dataclasses.fields(getattr(changed, part)):
             assert getattr(getattr(changed, part), field.name) != getattr(getattr(plain, part), field.name), field.name
     assert config.from_json(config.to_json(changed)) == changed
 
 
-@pytest.mark.parametrize("part", ["stft", "render", "vae", "train", None])
+@pytest.mark.parametrize("part", ["stft", "render", "vae", "train", "controller", None])
 def test_unknown_and_missing_keys_are_refused_by_name(part):
     raw = json.loads(config.to_json(config.preset("report")))
     inner = raw if part is None else raw[part]

@@ -130,11 +130,87 @@ def evaluate_vae(folder, preset, as_json):
 
     with redirect_stdout(sys.stderr):
         scores = evaluation.evaluate_folder(folder, chosen)
+    _tell(scores, as_json)
+
+
+@evaluate.command("controller")
+@click.option("--speech", metavar="NAME|DIR", help="A corpus, or a folder with one sub-folder per speaker.")
+@click.option("--music", metavar="NAME|DIR", help="The same of music, one sub-folder per piece: leaves out PESQ.")
+@click.option("--effects", "effect_names", metavar="A,B", help="Those to set; default: all that the controller knows.")
+@click.option("--made-by", metavar="NAME", help="The effect of the references; default: the one that is set.")
+@click.option("--n", type=click.IntRange(min=1), default=200, show_default=True, help="Cases for each effect.")
+@click.option("--refine-evaluations", type=click.IntRange(min=0), default=0, help="Of a search in each case.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the cases.")
+@preset_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+def evaluate_controller(speech, music, effect_names, made_by, n, refine_evaluations, seed, preset, as_json):
+    """Score the trained controller of a preset on passages of any folder of speech or music.
+
+    Each case is a dry passage, and another one through an effect at random settings, of the same speaker or piece and
+    of another in turn. The distance from the true sound stands beside that of the dry input, of random and of mean
+    settings, and of the best there is.
+    """
+    chosen = config.preset(preset)
+    if (speech is None) == (music is None):
+        raise click.UsageError("one of --speech and --music is needed, and not both")
+    from vaefx_lib import match_study
+    from vaefx_lib.effects import chain
+
+    names = chain._members(effect_names or "")
+    if effect_names is not None and not names:
+        raise click.UsageError(f"--effects is {effect_names!r}: it must be names with commas between them")
+    asked = {"speech": music is None, "effects": names, "made_by": made_by, "n": n}
+    with redirect_stdout(sys.stderr):
+        scores = match_study.evaluate(
+            chosen, speech or music, **asked, refine_evaluations=refine_evaluations, seed=seed
+        )
+    _tell(scores, as_json)
+
+
+@main.command()
+@click.argument("input_path", metavar="INPUT")
+@click.argument("reference_path", metavar="REFERENCE")
+@click.option("-o", "--out", "out_path", required=True, metavar="FILE", help="The matched sound: .wav or .flac.")
+@click.option("--effect", default="auto", show_default=True, metavar="NAME", help="As in `vaefx effects`; auto: any.")
+@click.option("--refine", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Search for this long.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the search.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+@preset_option
+def match(input_path, reference_path, out_path, effect, refine, seed, as_json, preset):
+    """Make INPUT, a dry recording, sound like REFERENCE, another one through an unknown effect.
+
+    The trained controller of the preset proposes settings; --refine searches on from there, and is what finds those of
+    an effect that the controller does not know. The whole INPUT goes through the effect at its own rate.
+    """
+    chosen = config.preset(preset)
+    from tqdm import tqdm
+
+    from vaefx_lib import matching
+
+    bar = tqdm(total=100, unit="%", disable=None if refine else True, bar_format="{l_bar}{bar}|{postfix} {elapsed}")
+
+    def progress(share, distance):
+        bar.set_postfix_str(f" distance {distance:.4g}", refresh=False)
+        bar.update(max(0, round(100 * share) - bar.n))
+
+    with redirect_stdout(sys.stderr), bar:
+        space, controller = matching.tools(chosen)
+        asked = {"effect": effect, "space": space, "controller": controller, "refine_s": refine or 0.0, "seed": seed}
+        found = matching.match_files(input_path, reference_path, out_path, **asked, progress=progress)
     if as_json:
-        click.echo(json.dumps(scores, indent=2, sort_keys=True, allow_nan=False))
-    else:
-        for name, value in _flat(scores):
-            click.echo(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+        click.echo(json.dumps({"out": out_path, **found.summary()}, indent=2, allow_nan=False))
+        return
+    click.echo(found.effect)
+    for name, about in found.settings.items():
+        click.echo(f"  {name:<20} {about['value']:.4g} {about['unit']}".rstrip())
+    click.echo(f"distance from the reference: {found.distance:.4g}, dry {found.baseline_distance:.4g}")
+    if found.confidence is not None:
+        click.echo(f"confidence: {100 * found.confidence:.0f} % of the distance is expected to be closed")
+    if not found.apply:
+        click.echo("better left dry: with these settings it is not expected to come nearer")
+    for name, distance in found.ranking[1:6]:
+        click.echo(f"next best: {name}, {distance:.4g}")
+    click.echo(out_path)
 
 
 @main.command()
@@ -155,6 +231,20 @@ def study():
     else:
         figures.record("report", {"vae": {"seven_effects": found}})
     figures.update_readme("report")
+    click.echo(config.figures_dir("report") / "metrics.json")
+
+
+@main.command("study-match")
+@click.option("--music", metavar="NAME|DIR", help="Music beside the speech: a corpus, or one sub-folder per piece.")
+def study_match(music):
+    """What matches with nine effects are worth, into `metrics.json`: hours on two cores.
+
+    Needs the trained controller of the preset `nine`. Each part is written as soon as it is done.
+    """
+    from vaefx_lib import figures, match_study
+
+    for part in match_study.study(config.preset(match_study.STUDIED), music=music):
+        figures.record("report", part)
     click.echo(config.figures_dir("report") / "metrics.json")
 
 
@@ -232,6 +322,15 @@ def corpus_check(ctx, name, as_json):
         for path, reason in found["damaged"].items():
             click.echo(f"    {path} {reason}")
     ctx.exit(1 if found["damaged"] else 0)
+
+
+def _tell(scores: dict, as_json: bool) -> None:
+    """Scores on stdout, as JSON or a line each."""
+    if as_json:
+        click.echo(json.dumps(scores, indent=2, sort_keys=True, allow_nan=False))
+        return
+    for name, value in _flat(scores):
+        click.echo(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
 
 
 def _flat(scores: dict, prefix: str = "") -> list[tuple[str, object]]:

@@ -89,6 +89,21 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Controller:
+    """The network from a dry sound and a reference to settings: what it learns from, and how. Effects: `Render`'s."""
+
+    n_passages: int = 400  # dry ones of 5.46 s, of training speakers
+    n_classes: int = 600  # effects at some settings, over all kinds, that teach the distance of style
+    n_train: int = 3_000  # references for each effect, settings uniform in [0, 1]
+    n_valid: int = 200  # the same of unseen speakers: they choose, and calibrate the confidence
+    width: int = 256  # of the two hidden layers
+    max_epochs: int = 15  # of learning known settings
+    learning_rate: float = 2e-3
+    end_to_end_steps: int = 150  # of learning through the effect afterwards, for each effect
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Preset:
     """A whole experiment under one name."""
 
@@ -97,6 +112,7 @@ class Preset:
     render: Render = field(default_factory=Render)
     vae: Vae = field(default_factory=Vae)
     train: Train = field(default_factory=Train)
+    controller: Controller = field(default_factory=Controller)
 
 
 PRESETS = {
@@ -107,6 +123,9 @@ PRESETS = {
         render=Render(n_train=256, n_valid=32, n_test=64, n_dummy_train=96, n_dummy_test=64, shard_pairs=32),
         vae=Vae(latent_dim=32, effect_dim=8, width=64),
         train=Train(max_epochs=5, batch_size=16),
+        controller=Controller(
+            n_passages=40, n_classes=40, n_train=200, n_valid=40, width=64, max_epochs=10, end_to_end_steps=10
+        ),
     ),
     "seven": Preset(
         "seven",
@@ -169,7 +188,7 @@ def from_json(text: str) -> Preset:
         If the text is not JSON, or its keys are not exactly those that `to_json` writes; the message names them.
     """
     raw = _exact_keys("preset", json.loads(text), Preset)
-    parts = {"stft": Stft, "render": Render, "vae": Vae, "train": Train}
+    parts = {"stft": Stft, "render": Render, "vae": Vae, "train": Train, "controller": Controller}
     made = {}
     for key, cls in parts.items():
         values = _exact_keys(key, raw[key], cls)
@@ -215,6 +234,11 @@ def data_dir(preset_name: str, subset: str) -> Path:
 def vae_dir(preset_name: str) -> Path:
     """Where the trained VAE goes."""
     return run_dir(preset_name) / "vae"
+
+
+def controller_dir(preset_name: str) -> Path:
+    """Where the trained controller goes."""
+    return run_dir(preset_name) / "controller"
 
 
 def figures_dir(preset_name: str) -> Path:

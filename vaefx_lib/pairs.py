@@ -87,7 +87,7 @@ def render_pair(
         speaker = list(speakers)[rng.integers(len(speakers))]
         speed = float(rng.uniform(1 - fastest, 1 + fastest))
         try:
-            clip, ids, offset = _draw_clip(rng, speakers[speaker], pair.shape[1:], rate, speed)
+            clip, ids, offset = draw_clip(rng, speakers[speaker], pair.shape[1:], rate, speed)
         except (audio.AudioError, OSError) as error:
             redraws["unreadable"] += 1
             quarantine.append({"speaker": speaker, "reason": str(error)})
@@ -137,8 +137,32 @@ def subset_number(subset: str) -> int:
     return config.SUBSETS.index(subset)
 
 
-def _draw_clip(rng, utterances, shape: tuple[int, int], rate: int, speed: float):
-    """A clip (channels, samples) of joined utterances in random order at a tape speed, their ids, and its offset."""
+def draw_clip(
+    rng: np.random.Generator, utterances: Sequence[corpora.Utterance], shape: tuple[int, int], rate: int, speed: float
+) -> tuple[np.ndarray, list[str], int]:
+    """A clip of one speaker's utterances, joined in random order and cut at a random place, at a tape speed.
+
+    Parameters
+    ----------
+    rng : Generator
+    utterances : sequence of Utterance
+        Of one speaker.
+    shape : (int, int)
+        Channels and samples of the clip.
+    rate : int
+        In Hz.
+    speed : float
+        1 leaves pitch and tempo as they are.
+
+    Returns
+    -------
+    clip : array, float32, of `shape`
+        At the level of the recording.
+    ids : list of str
+        Of the utterances, in order.
+    offset : int
+        The clip's first sample in the joined utterances.
+    """
     channels, num_samples = shape
     needed = math.ceil(num_samples * speed) + 8  # a few more, so that rounding never leaves the clip short
     order = rng.permutation(len(utterances))
