@@ -1,0 +1,264 @@
+"""From a dry sound and a reference to the settings of an effect: a small network on what a frozen encoder says.
+
+The network reads the VAE's embedding of (dry, reference) and the long-term measures of both. For each setting it gives
+one value, and a distribution over its range: a flat one says that the setting cannot be told from the sound. One
+network serves all effects; the last layer is the effect's own.
+
+A trained controller is a folder: `model.safetensors`, `space.safetensors` (the distance of style, and the scale of
+the network's inputs), `library.safetensors` (references at known settings, where a search may begin), `history.csv`,
+`end_to_end.csv`, and `manifest.json` with what it was made from and the sha256 of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from torch import Tensor, nn
+
+from vaefx_lib import config, effects, references, runs, store, style
+
+BINS = 64  # of the distribution over a setting
+FARTHEST = 5.0  # deviations: inputs of the network beyond are cut off
+SAMPLED = 0.4  # of the proposals: drawn from the distributions; the others are settings of similar references
+MODEL, SPACE, LIBRARY, MANIFEST = "model.safetensors", "space.safetensors", "library.safetensors", "manifest.json"
+TABLES = ("history.csv", "end_to_end.csv")
+
+
+class SettingsNet(nn.Module):
+    """Features to settings and to distributions over them, for several effects.
+
+    Parameters
+    ----------
+    features : int
+        Numbers that describe a pair.
+    width : int
+        Of the two hidden layers.
+    n_params : sequence of int
+        For each effect.
+    """
+
+    def __init__(self, features: int, width: int, n_params: Sequence[int]):
+        super().__init__()
+        self.n_params = tuple(n_params)
+        self.effect = nn.Embedding(len(self.n_params), width)
+        self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)
+        self.point = nn.ModuleList(nn.Linear(width, n) for n in self.n_params)
+        self.spread = nn.ModuleList(nn.Linear(width, n * BINS) for n in self.n_params)
+        self.leave_out_input, self.leave_out = nn.Dropout(0.4), nn.Dropout(0.3)
+
+    def forward(self, features: Tensor, effect: int) -> tuple[Tensor, Tensor]:
+        """Settings in (0, 1), (batch, n_params), and logarithms of probabilities, (batch, n_params, BINS)."""
+        hidden = self.first(self.leave_out_input(features)) + self.effect.weight[effect]
+        hidden = self.leave_out(F.gelu(self.second(self.leave_out(F.gelu(hidden)))))
+        spread = self.spread[effect](hidden).unflatten(1, (-1, BINS))
+        return torch.sigmoid(self.point[effect](hidden)), F.log_softmax(spread, dim=2)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Mean and deviation of the measures and of mu, which bring the network's inputs to one scale."""
+
+    numbers_mean: np.ndarray
+    numbers_std: np.ndarray
+    mu_mean: np.ndarray
+    mu_std: np.ndarray
+
+    def features(self, dry_numbers, reference_numbers, mu) -> np.ndarray:
+        """Inputs of the network, float32, (n, 2 * n_measures + latent_dim)."""
+        dry, wet = ((np.asarray(x) - self.numbers_mean) / self.numbers_std for x in (dry_numbers, reference_numbers))
+        parts = [wet, wet - dry, (np.asarray(mu) - self.mu_mean) / self.mu_std]
+        return np.clip(np.concatenate(parts, axis=-1), -FARTHEST, FARTHEST).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Controller:
+    """A trained controller.
+
+    Attributes
+    ----------
+    effects : tuple of str
+        Those that it knows.
+    net : SettingsNet
+        In eval mode.
+    scale : Scale
+    space : style.Space
+    library : dict of str to (array, array)
+        For each effect whitened measures of references, float16 (n, n_measures), and their settings (n, n_params).
+    calibration : array, shape (2, knots)
+        Distance after a match divided by that before it, rising, and the reduction of MRSTFT that it led to.
+    run : Run
+        The VAE that embeds.
+    about : dict
+        What the manifest says of its making.
+    """
+
+    effects: tuple[str, ...]
+    net: SettingsNet
+    scale: Scale
+    space: style.Space
+    library: dict[str, tuple[np.ndarray, np.ndarray]]
+    calibration: np.ndarray
+    run: runs.Run
+    about: dict
+
+    def predict(self, dry: np.ndarray, reference: np.ndarray, effect: str) -> np.ndarray:
+        """Settings at which the dry sound would be most like the reference, as far as one look can tell.
+
+        Parameters
+        ----------
+        dry, reference : array, float32, shape (samples,)
+            Mono at 24 kHz and at the level of rendered pairs, 0.5 s or more; not of the same length as a rule.
+        effect : str
+            One of `effects`.
+
+        Returns
+        -------
+        array, float64, shape (n_params,)
+
+        Raises
+        ------
+        ValueError
+            For an effect that it does not know; as `style.measure` raises it.
+        """
+        return self._asked(dry, reference, effect)[0]
+
+    def distribution(self, dry: np.ndarray, reference: np.ndarray, effect: str) -> np.ndarray:
+        """Probabilities of each setting in `BINS` equal parts of [0, 1], float64, (n_params, BINS); as `predict`."""
+        return self._asked(dry, reference, effect)[1]
+
+    def proposals(self, dry: np.ndarray, reference: np.ndarray, effect: str, *, count: int, seed: int) -> np.ndarray:
+        """Settings where a search may begin, (count, n_params): the answer, draws, and those of similar references."""
+        point, probabilities, numbers = self._asked(dry, reference, effect)
+        rng = np.random.default_rng(seed)
+        drawn = _draws(rng, probabilities, max(0, round(SAMPLED * (count - 1))))
+        whitened, settings = self.library[effect]
+        away = np.square(whitened.astype(np.float32) - numbers @ self.space.whitening).sum(1)
+        near = settings[np.argsort(away, kind="stable")[: count - 1 - len(drawn)]]
+        return np.concatenate([point[None], near, drawn])
+
+    def expected_improvement(self, baseline_distance: float, distance: float) -> float:
+        """How much smaller the MRSTFT from the unknown true sound is expected to become by a match.
+
+        From validation: what came of matches that changed the distance of style by this factor. 0 or less means that
+        the sound should be left dry.
+        """
+        ratios, gains = self.calibration
+        return float(np.interp(distance / max(baseline_distance, 1e-9), ratios, gains))
+
+    def _asked(self, dry, reference, effect):
+        """Settings, probabilities, and the measures of the reference."""
+        if effect not in self.effects:
+            raise ValueError(f"the controller does not know {effect!r}: it knows {', '.join(self.effects)}")
+        numbers = [style.measure(sound).numbers for sound in (dry, reference)]
+        mu = references.embed(self.run, [references.windows(self.run, dry, reference)])
+        features = torch.from_numpy(self.scale.features(numbers[0], numbers[1], mu[0])[None])
+        with torch.inference_mode():
+            point, logs = self.net(features, self.effects.index(effect))
+        return point[0].double().numpy(), logs[0].double().exp().numpy(), numbers[1]
+
+
+def save_controller(folder: str | Path, controller: Controller, tables: dict[str, dict], key: str) -> None:
+    """Write a controller's folder, the manifest last: without it there is no controller.
+
+    Parameters
+    ----------
+    folder : path
+    controller : Controller
+    tables : dict of str to dict of str to array
+        Columns of `TABLES`.
+    key : str
+        Fingerprint of all that it depends on.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    scale, space = controller.scale, controller.space
+    arrays = {
+        MODEL: {name: value.numpy() for name, value in controller.net.state_dict().items()},
+        SPACE: {
+            **{name: np.asarray(getattr(scale, name)) for name in Scale.__dataclass_fields__},
+            **{name: np.asarray(getattr(space, name)) for name in style.Space.__dataclass_fields__},
+            "calibration": controller.calibration,
+        },
+        LIBRARY: {
+            f"{effect}/{name}": part
+            for effect, parts in controller.library.items()
+            for name, part in zip(("whitened", "settings"), parts)
+        },
+    }
+    for name, named in arrays.items():
+        with store.atomic(folder / name) as temporary:
+            temporary.write_bytes(save({key_: np.ascontiguousarray(array) for key_, array in named.items()}))
+    for name in TABLES:
+        runs.write_history(folder / name, tables[name])
+    about = controller.about | {
+        "effects": list(controller.effects),
+        "n_params": list(controller.net.n_params),
+        "width": controller.net.second.out_features,
+        "fingerprint": key,
+        "sha256": {name: store.sha256(folder / name) for name in (MODEL, SPACE, LIBRARY, *TABLES)},
+    }
+    store.write_json(folder / MANIFEST, about)
+
+
+def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
+    """The controller in a folder, checked against its manifest.
+
+    Parameters
+    ----------
+    folder : path
+    run : Run, optional
+        The VAE that it was trained with; loaded from its own folder by default.
+
+    Raises
+    ------
+    DamagedFile
+        If there is none, a file is missing or has changed, or the VAE is not that which it was trained with.
+
+    Used in `05_controller_training`.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise store.DamagedFile(f"{folder} holds no trained controller: notebook 05_controller_training trains one")
+    about = store.read_json(path)
+    for name in (MODEL, SPACE, LIBRARY, *TABLES):
+        if not (folder / name).is_file() or store.sha256(folder / name) != about["sha256"].get(name):
+            raise store.DamagedFile(f"{folder / name} is missing or has changed since it was written: train again")
+    run = run or runs.load(config.vae_dir(about["preset"]))
+    if run.fingerprint != about["vae"]:
+        raise store.DamagedFile(f"the controller in {folder} was trained with another VAE: train it again")
+    try:
+        arrays, parts = load_file(folder / SPACE), load_file(folder / LIBRARY)
+        names = tuple(about["effects"])
+        scale = Scale(*(arrays[name] for name in Scale.__dataclass_fields__))
+        space = style.Space(*(arrays[name] for name in style.Space.__dataclass_fields__))
+        net = SettingsNet(2 * len(scale.numbers_mean) + len(scale.mu_mean), about["width"], about["n_params"])
+        net.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(folder / MODEL).items()})
+        library = {name: (parts[f"{name}/whitened"], parts[f"{name}/settings"]) for name in names}
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise store.DamagedFile(f"the controller in {folder} is of another version ({error}): train again") from error
+    return Controller(names, net.eval(), scale, space, library, arrays["calibration"], run, about)
+
+
+def n_params(names: Sequence[str]) -> list[int]:
+    """Number of settings of each effect."""
+    return [len(effects.load(name).params) for name in names]
+
+
+def _draws(rng: np.random.Generator, probabilities: np.ndarray, count: int) -> np.ndarray:
+    """Settings drawn from the distributions, each by itself, (count, n_params)."""
+    drawn = [rng.choice(BINS, count, p=p / p.sum()) for p in probabilities]
+    return (np.stack(drawn, axis=1) + rng.uniform(size=(count, len(probabilities)))) / BINS
