@@ -35,6 +35,7 @@ WIDTHS = (1, 17, 129)  # samples over which two echoes may miss each other and s
 CLEAR = 4.5  # deviations by which an echo stands out of the speech
 FIRST = 240  # samples (10 ms): below, the pitch of a voice is taken for an echo
 ECHO_WEIGHT = 5.0  # of the echoes' unlikeness, against that of all else
+REPETITION = 40.0  # norm of what stands out of dry speech at the most: synthesised speech repeats itself exactly
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ class Space:
         aim = wanted.numbers @ self.whitening
         clear = [_smooth(self.echoes(wanted.cepstrum), width) for width in WIDTHS]
         energies = [float(c @ c) for c in clear]
-        weight = ECHO_WEIGHT * min(1.0, np.sqrt(energies[0]) / 20)
+        weight = ECHO_WEIGHT * float(np.clip(np.sqrt(energies[0]) / REPETITION - 1, 0, 1))
 
         def distance(other: Style) -> float:
             whitened = other.numbers @ self.whitening - aim

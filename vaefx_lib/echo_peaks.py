@@ -1,0 +1,163 @@
+"""Where an effect's echoes are: the peaks in the cepstrum of its response to one impulse.
+
+They stand at the same lags in the cepstrum of any sound through the effect, which is the sum of those of the sound and
+of the response; `echoes` compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from scipy.stats import qmc
+
+from vaefx_lib import audio, effects, passages, style
+
+RATE_HZ = passages.RATE_HZ
+PEAKS = 16  # of a fingerprint
+FIRST = 48  # samples (2 ms): a peak below is the colour of a filter and no echo
+NEAR = 12  # samples: of two peaks as near as this, only the larger is one
+FAINT = 0.01  # height of a peak that no speech would let through
+EVEN = 0.02  # heights far above it are compared by their ratio, those far below by their difference
+TRIED = 48  # fingerprints that tell whether an effect makes echoes
+LENGTH = 98_304  # samples of a response: three of the longest echoes, one after the other
+IMPULSE = 0.25  # a level of sound, for effects that are not linear
+FLOOR = 1e-6  # of the mean power: what of a spectrum is lower is not followed
+
+
+@dataclass(frozen=True, eq=False)
+class Fingerprints:
+    """What echoes an effect makes at many settings.
+
+    Attributes
+    ----------
+    effect : str
+    settings : array, float32, shape (n, n_params)
+        None if the effect makes no echoes, or none that a setting moves.
+    lags : array, int32, shape (n, 16)
+        In samples at 24 kHz, the highest peak first.
+    heights : array, float32, shape (n, 16)
+        Of the peaks of the real cepstrum; 0 where there are no more.
+    moving : array, int32, shape (n_moving,)
+        Which settings move peaks; the others only make them higher or lower.
+    sample_rate_hz : int
+        At which the effect runs.
+    """
+
+    effect: str
+    settings: np.ndarray
+    lags: np.ndarray
+    heights: np.ndarray
+    moving: np.ndarray
+    sample_rate_hz: int = RATE_HZ
+
+
+def fingerprints(effect: effects.Effect, count: int, *, seed: int, sample_rate_hz: int = RATE_HZ) -> Fingerprints:
+    """Fingerprints of an effect at settings spread evenly over their range.
+
+    Parameters
+    ----------
+    effect : Effect
+    count : int
+        4000 are enough for two delay times; each takes about 2 ms.
+    seed : int
+    sample_rate_hz : int
+        Of the input, for an effect that counts samples. Lags are those heard at 24 kHz whatever it is.
+
+    Returns
+    -------
+    Fingerprints
+        Without a row, and soon, if the effect makes no echoes.
+
+    Raises
+    ------
+    ValueError
+        If `count` is below 1.
+
+    Used in `05_controller_training`.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}: it must be at least 1")
+    ear = Ear(effect, sample_rate_hz)
+    points = qmc.Sobol(len(effect.params), seed=seed).random_base2(int(max(count, TRIED) - 1).bit_length())
+    settings = points.astype(np.float32)[: max(count, TRIED)]
+    found = [ear(row) for row in settings[:TRIED]]
+    moving = _moving(ear, settings, found)
+    count = count if len(moving) else 0
+    found = (found + [ear(row) for row in settings[TRIED:count]])[:count]
+    lags, heights = (np.array([f[i] for f in found]).reshape(count, PEAKS) for i in range(2))
+    return Fingerprints(
+        effect.name, settings[:count], lags.astype(np.int32), heights.astype(np.float32), moving, int(sample_rate_hz)
+    )
+
+
+class Ear:
+    """The fingerprint of an effect at some settings, as a function."""
+
+    def __init__(self, effect: effects.Effect, rate_hz: int):
+        self.effect, self.rate_hz = effect, rate_hz
+        self.impulse = np.zeros(-(-LENGTH * rate_hz // RATE_HZ), np.float32)
+        self.impulse[0] = IMPULSE
+        self.fade = (1 - np.arange(LENGTH) / passages.SAMPLES).astype(np.float32)  # a late echo loses its end
+        self.heard: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self.colour = self._log_power(self.impulse)  # of resampling
+
+    def __call__(self, settings) -> tuple[np.ndarray, np.ndarray]:
+        """Lags and heights, (16,) each; all 0 where the effect fails or is silent. What was heard is remembered."""
+        settings = np.asarray(settings, float)
+        if settings.tobytes() not in self.heard:
+            self.heard[settings.tobytes()] = self._hear(settings)
+        return self.heard[settings.tobytes()]
+
+    def _hear(self, settings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            response = self.effect.render(self.impulse, settings, self.rate_hz).mean(axis=0)
+        except effects.EffectFailed:
+            response = np.zeros(1)
+        if not np.isfinite(response).all() or not response.any():
+            return np.zeros(PEAKS, int), np.zeros(PEAKS)
+        cepstrum = scipy.fft.irfft(self._log_power(response) - self.colour)[: style.LONGEST]
+        return peaks(cepstrum, np.abs(cepstrum), FAINT, PEAKS)
+
+    def _log_power(self, response: np.ndarray) -> np.ndarray:
+        if self.rate_hz != RATE_HZ:
+            response = audio.resample(response, self.rate_hz, RATE_HZ)
+        response = response[:LENGTH] * self.fade[: len(response)]
+        spectrum = scipy.fft.rfft(response, LENGTH)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        return np.log(power + np.float32(FLOOR) * power.mean() + np.float32(1e-30))
+
+
+def _moving(ear: Ear, settings, found) -> np.ndarray:
+    """Which settings move peaks; none if there hardly are any."""
+    heard = [i for i, (_, heights) in enumerate(found) if abs(heights[0]) > 3 * FAINT]
+    if len(heard) < len(found) / 8:
+        return np.zeros(0, np.int32)
+    moving = []
+    for k in range(settings.shape[1]):
+        stayed = []
+        for i in heard[:8]:
+            other = settings[i].copy()
+            other[k] += 0.05 if other[k] < 0.5 else -0.05
+            lags, heights = ear(other)
+            leading = found[i][0][:4][found[i][1][:4] != 0]
+            stayed.append(np.mean([np.abs(lags[heights != 0] - lag).min(initial=NEAR) <= 1 for lag in leading]))
+        if np.mean(stayed) < 0.6:
+            moving.append(k)
+    return np.array(moving, np.int32)
+
+
+def peaks(cepstrum: np.ndarray, strength: np.ndarray, least: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lags and heights, (count,) each, of the highest peaks that are stronger than the least; 0 where there is none."""
+    s = strength[FIRST - 1 :]
+    at = np.flatnonzero(s[1:-1] > least)
+    at = at[(s[1:-1][at] >= s[:-2][at]) & (s[1:-1][at] >= s[2:][at])] + FIRST
+    at = at[np.argsort(-np.abs(cepstrum[at]), kind="stable")][: 4 * count]
+    at = at[~((np.abs(at[:, None] - at) < NEAR) & np.tri(len(at), k=-1, dtype=bool)).any(axis=1)][:count]
+    return tuple(np.concatenate([values, np.zeros(count - len(at), values.dtype)]) for values in (at, cepstrum[at]))
+
+
+def even(heights):
+    """Heights on a scale on which equal steps are equal ratios, but for those near 0; the sign is kept."""
+    return np.sign(heights) * np.log1p(np.abs(heights) / EVEN)
