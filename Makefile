@@ -3,7 +3,7 @@
 PRESET ?= report
 TIMEOUT_S ?= 7200
 LAB_OPTIONS ?=
-NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures 07_loss_and_phase
+NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures 05_controller_training 07_loss_and_phase
 
 # --- which Python -----------------------------------------------------------------------------------------------------
 # By default the one in .venv, made here with the versions of constraints.txt. `make figures PYTHON=python` uses the
@@ -106,6 +106,7 @@ $(BUILT): $(RUN)/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) | $(READY)
 
 $(RUN)/notebooks/02_vae_training.ipynb $(RUN)/notebooks/07_loss_and_phase.ipynb: $(DATA)
 $(RUN)/notebooks/03_latent_clustering.ipynb $(RUN)/notebooks/04_interpolation_figures.ipynb: $(DATA) $(VAE)
+$(RUN)/notebooks/05_controller_training.ipynb: $(VAE)
 
 # A manifest is a by-product of a notebook. The recipe only looks, so make compares its true time with its dependents';
 # if someone has removed it, the notebook is run again. Where nothing is to be rendered or trained, it is a file as any.

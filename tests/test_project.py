@@ -38,9 +38,9 @@ FLOORS = [
         *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
         *("controller", "metrics", "study_clips", "loss_theory", "loss_study", "phase_scores", "phase_study", "study"),
         *("stft_distance", "loudness", "speech_quality", "search", "passages"),
-        *("style", "echoes", "references", "controller_training"),
+        *("style", "echo_peaks", "echoes", "references", "controller_training", "dummy_study"),
     ],
-    ["candidates", "matching", "match_cases", "match_answers", "match_scores", "match_study"],
+    ["refining", "candidates", "matching", "match_cases", "match_answers", "match_scores", "match_study"],
     ["plots", "study_plots", "loss_plots", "match_plots", "figures", "widgets"],
     ["notebooks", "__main__"],
 ]
@@ -130,7 +130,7 @@ def test_models_train_on_a_machine_without_audio_libraries(name):
 
 
 def test_everything_imported_is_declared():
-    own = {"vaefx_lib", "conftest", "test_corpora", "test_matching", "test_match_scores", "test_plots", *sys.stdlib_module_names}
+    own = {"vaefx_lib", *(path.stem for path in (ROOT / "tests").glob("*.py")), *sys.stdlib_module_names}
     optional = {name: wanted for extra, group in EXTRAS.items() if extra != "test" for name, wanted in group.items()}
     assert optional.items() - COMPILED.items() <= TEST_DEPENDENCIES.items()
     tested = DEPENDENCIES | TEST_DEPENDENCIES
@@ -209,7 +209,10 @@ def test_a_lesson_goes_in_short_steps_and_leaves_the_logic_to_the_library(path):
 
 
 # --- make -------------------------------------------------------------------------------------------------------------
-ALL = ["01_data_rendering", "02_vae_training", "03_latent_clustering", "04_interpolation_figures", "07_loss_and_phase"]
+ALL = [
+    *("01_data_rendering", "02_vae_training", "03_latent_clustering", "04_interpolation_figures"),
+    *("05_controller_training", "07_loss_and_phase"),
+]
 
 # Takes the place of `python -m vaefx_lib`: it notes which notebook is run and keeps what has not changed, as the
 # library does. The renders depend on rendering.py alone, the model on the renders and vae.py.
@@ -296,7 +299,8 @@ def test_a_second_make_figures_runs_nothing(tree):
         ("notebooks/02_vae_training.ipynb", ALL[1:2]),  # the model stayed the same
         ("notebooks/03_latent_clustering.ipynb", ALL[2:3]),
         ("notebooks/04_interpolation_figures.ipynb", ALL[3:4]),
-        ("notebooks/07_loss_and_phase.ipynb", ALL[4:]),
+        ("notebooks/05_controller_training.ipynb", ALL[4:5]),
+        ("notebooks/07_loss_and_phase.ipynb", ALL[5:]),
     ],
 )
 def test_an_edit_runs_the_notebooks_that_depend_on_it_once(tree, changed, run):
@@ -316,7 +320,7 @@ def test_a_plot_edit_leaves_renders_and_model_alone(tree):
 
 def test_another_model_reaches_the_figures(tree):
     (tree / "runs/report/vae/manifest.json").write_text("trained again by hand")
-    assert figures(tree) == ALL[2:4]  # the study of losses trains its own
+    assert figures(tree) == ALL[2:5]  # the study of losses trains its own
 
 
 def test_other_renders_reach_the_model_and_the_figures(tree):

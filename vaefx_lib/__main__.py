@@ -194,8 +194,7 @@ def match(input_path, reference_path, out_path, effect, refine, seed, as_json, p
         bar.update(max(0, round(100 * share) - bar.n))
 
     with redirect_stdout(sys.stderr), bar:
-        space, controller = matching.tools(chosen)
-        asked = {"effect": effect, "space": space, "controller": controller, "refine_s": refine or 0.0, "seed": seed}
+        asked = {"effect": effect, "controller": matching.trained(chosen), "refine_s": refine or 0.0, "seed": seed}
         found = matching.match_files(input_path, reference_path, out_path, **asked, progress=progress)
     if as_json:
         click.echo(json.dumps({"out": out_path, **found.summary()}, indent=2, allow_nan=False))
@@ -204,8 +203,7 @@ def match(input_path, reference_path, out_path, effect, refine, seed, as_json, p
     for name, about in found.settings.items():
         click.echo(f"  {name:<20} {about['value']:.4g} {about['unit']}".rstrip())
     click.echo(f"distance from the reference: {found.distance:.4g}, dry {found.baseline_distance:.4g}")
-    if found.confidence is not None:
-        click.echo(f"confidence: {100 * found.confidence:.0f} % of the distance is expected to be closed")
+    click.echo(f"confidence: MRSTFT from the true sound is expected to be smaller by {found.confidence:.2f} than dry")
     if not found.apply:
         click.echo("better left dry: with these settings it is not expected to come nearer")
     for name, distance in found.ranking[1:6]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import joblib
 import numpy as np
 
-from vaefx_lib import audio, blackbox, effects, passages, search, sound_loss
+from vaefx_lib import audio, blackbox, effects, passages, refining, search, sound_loss, style
+from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
 SAME_SOUND = 0.2  # `sound_loss` between the same settings at two rates, below which they sound alike
 TRANSLATION_S = 3  # of the input that is compared at two rates: longer than the longest echo of mda Delay, twice
 TRANSLATIONS = 20  # values of each setting that are tried for that, and three times as many steps from the best
-UNTRAINED = "no controller is trained: notebook 05_controller_training does that (`make figures`)"
 SLOW_TO_LOAD = ("vst3:", "au:")  # up to many seconds each: only those that are named are tried
 FINALISTS = 4  # effects that share the second half of a search over all of them
 
@@ -36,15 +36,24 @@ class Candidate:
 class Task:
     """An input and a reference made ready: passages at one level, and what the reference measures."""
 
-    def __init__(self, inputs, rate_hz, references, reference_rate_hz, space, controller):
-        self.rate_hz, self.space, self.controller = rate_hz, space, controller
+    def __init__(
+        self,
+        inputs: Sequence[np.ndarray],
+        rate_hz: int,
+        references: Sequence[np.ndarray],
+        reference_rate_hz: int,
+        controller: Controller,
+    ):
+        self.rate_hz, self.controller = rate_hz, controller
         self.gain = 10 ** (PEAK_DBFS / 20) / max(float(np.abs(passage).max()) for passage in inputs)
         self.inputs = _sounding([passage * np.float32(self.gain) for passage in inputs], "the input")
         references = [self._heard(passage, reference_rate_hz) for passage in references]
         self.references = _sounding(references, "the reference")
-        self.wanted = self._measured(self.references)
+        self.wanted = _measured(self.references)
+        self._away = controller.space.target(self.wanted)
         self.dry = [self._heard(passage, rate_hz) for passage in self.inputs]
-        self.baseline_distance = float(space.distance(self.wanted, self._measured(self.dry)))
+        self.looks = [(self.dry[i % len(self.dry)], passage) for i, passage in enumerate(self.references)]
+        self.baseline_distance = self._away(_measured(self.dry))
 
     def distance(self, effect: effects.Effect, settings) -> float:
         """Of the input at these settings from the reference; infinite where the effect gives silence."""
@@ -52,25 +61,32 @@ class Task:
 
     def knows(self, name: str) -> bool:
         """Whether the controller has an answer for this effect."""
-        return self.controller is not None and name in self.controller.effects
+        return name in self.controller.effects
 
-    def proposals(self, effect: effects.Effect) -> list[np.ndarray]:
-        """Settings to begin with: the controller's, for each passage and their mean, if it knows the effect."""
-        if not self.knows(effect.name):
-            return [effect.default_settings, np.full(len(effect.params), 0.5)]
-        pairs = [(self.dry[i % len(self.dry)], passage) for i, passage in enumerate(self.references)]
-        asked = [np.clip(self.controller.predict(dry, ref, effect.name), 0, 1).astype(float) for dry, ref in pairs]
-        asked += [np.mean(asked, axis=0)] if len(asked) > 1 else []
-        if self.rate_hz == passages.RATE_HZ:
-            return asked
-        best = min(asked, key=lambda settings: self._distance(effect, self.dry, settings, passages.RATE_HZ))
-        return [self._translated(effect, best)]
+    def starts(self, effect: effects.Effect, *, count: int = 1, seed: int = 0) -> np.ndarray:
+        """Settings to begin with, the controller's answer first if it knows the effect; with the right echoes if more
+        than one is wanted."""
+        found = refining.starts(self.controller, effect, self.looks, count=count, seed=seed)
+        if self.knows(effect.name) and self.rate_hz != passages.RATE_HZ:
+            answers = found[: len(self.looks)]
+            best = min(answers, key=lambda settings: self._distance(effect, self.dry, settings, passages.RATE_HZ))
+            found = self._translated(effect, best)[None]
+        if count == 1:
+            return found
+        rate = {"sample_rate_hz": self.rate_hz, "seed": seed}
+        return refining.with_echoes(self.controller, effect, found, self.wanted.cepstrum, **rate)
+
+    def distributions(self, effect: effects.Effect) -> list[np.ndarray]:
+        """What the controller believes of the settings, at its own rate."""
+        if self.rate_hz != passages.RATE_HZ or not self.knows(effect.name):
+            return []
+        return [self.controller.distribution(dry, reference, effect.name) for dry, reference in self.looks]
 
     def _distance(self, effect: effects.Effect, dry: list[np.ndarray], settings, rate_hz: int) -> float:
         """Of dry passages at a rate, through the effect, from the reference; infinite where all are silent."""
         wet = [blackbox.wet(effect, passage, settings, rate_hz, peak_dbfs=PEAK_DBFS) for passage in dry]
         heard = [self._heard(passage, rate_hz) for passage in wet if not audio.is_silent(passage)]
-        return float(self.space.distance(self.wanted, self._measured(heard))) if heard else math.inf
+        return self._away(_measured(heard)) if heard else math.inf
 
     def _translated(self, effect: effects.Effect, settings: np.ndarray) -> np.ndarray:
         """The settings that sound at the input's rate as these do at 24 kHz, for which the controller was made.
@@ -102,17 +118,11 @@ class Task:
         """As it is measured: at 24 kHz and one level."""
         return audio.peak_level(audio.resample(passage, rate_hz, passages.RATE_HZ)[: passages.SAMPLES], PEAK_DBFS)
 
-    def _measured(self, heard: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean of the measures of all passages."""
-        return np.mean([self.space.measure(passage) for passage in heard], axis=0)
-
 
 def of_one(task: Task, name: str, refine_s: float, seed: int, progress=None, *, starts=(), workers=None) -> Candidate:
     """The best settings of one effect: of those proposed, or of a search that begins there."""
     effect = effects.load(name)
     if not refine_s and not task.knows(name):
-        if task.controller is None:
-            raise ValueError(f"{UNTRAINED}, or give seconds for a search")
         known = ", ".join(task.controller.effects)
         raise ValueError(f"the controller does not know {name}, only {known}: give seconds for a search")
     failure = None
@@ -126,12 +136,14 @@ def of_one(task: Task, name: str, refine_s: float, seed: int, progress=None, *, 
             return math.inf
 
     began = time.monotonic()
-    starts = starts or task.proposals(effect)
+    if not len(starts):
+        starts = task.starts(effect, count=refining.PROPOSALS if refine_s else 1, seed=seed)
+    believed = task.distributions(effect) if refine_s else []
     left_s = max(1e-3, refine_s - (time.monotonic() - began))
     budget = {"max_evaluations": len(starts)}
     if refine_s:
         budget = {"budget_s": left_s, "workers": workers or joblib.cpu_count()}
-    found = search.minimise(distance, starts, seed=seed, progress=progress, **budget)
+    found = refining.refine(distance, starts, believed, seed=seed, progress=progress, **budget)
     if not math.isfinite(found.value) and failure:
         raise failure
     return Candidate(effect, found.settings, found.value, found.interrupted)
@@ -142,11 +154,9 @@ def of_all(task: Task, refine_s: float, seed: int, progress) -> tuple[list[Candi
 
     Half of the time is shared by all, the other half by those few that are best after it.
     """
-    names = list(task.controller.effects) if task.controller is not None else []
+    names = list(task.controller.effects)
     if refine_s:
         names += [name for name in effects.available() if name not in names and not name.startswith(SLOW_TO_LOAD)]
-    if not names:
-        raise ValueError(f"{UNTRAINED}, or give seconds for a search")
     began = time.monotonic()
     found: dict[str, Candidate] = {}
     left_out: dict[str, str] = {}
@@ -183,6 +193,11 @@ def of_all(task: Task, refine_s: float, seed: int, progress) -> tuple[list[Candi
                 if again.interrupted:
                     break
     return list(found.values()), left_out
+
+
+def _measured(heard: Sequence[np.ndarray]) -> style.Style:
+    """The style of all passages together."""
+    return style.mean([style.measure(passage) for passage in heard])
 
 
 def _sounding(heard: list[np.ndarray], name: str) -> list[np.ndarray]:

@@ -99,7 +99,7 @@ class Controller:
     width: int = 256  # of the two hidden layers
     max_epochs: int = 15  # of learning known settings
     learning_rate: float = 2e-3
-    end_to_end_steps: int = 150  # of learning through the effect afterwards, for each effect
+    end_to_end_steps: int = 100  # of learning through the effect afterwards, for each effect
     seed: int = 0
 
 
@@ -124,7 +124,13 @@ PRESETS = {
         vae=Vae(latent_dim=32, effect_dim=8, width=64),
         train=Train(max_epochs=5, batch_size=16),
         controller=Controller(
-            n_passages=40, n_classes=40, n_train=200, n_valid=40, width=64, max_epochs=10, end_to_end_steps=10
+            n_passages=40,
+            n_classes=40,
+            n_train=200,
+            n_valid=40,
+            width=64,
+            max_epochs=10,
+            end_to_end_steps=10,
         ),
     ),
     "seven": Preset(

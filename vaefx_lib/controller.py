@@ -22,13 +22,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
-from vaefx_lib import config, effects, references, runs, store, style
+from vaefx_lib import config, echo_peaks, effects, references, runs, store, style
 
 BINS = 64  # of the distribution over a setting
 FARTHEST = 5.0  # deviations: inputs of the network beyond are cut off
 SAMPLED = 0.4  # of the proposals: drawn from the distributions; the others are settings of similar references
 MODEL, SPACE, LIBRARY, MANIFEST = "model.safetensors", "space.safetensors", "library.safetensors", "manifest.json"
 TABLES = ("history.csv", "end_to_end.csv")
+ECHOES = ("settings", "lags", "heights", "moving")  # of `echo_peaks.Fingerprints`
+ABOUT = ("preset", "vae", "seed", "effects", "n_params", "width", "fingerprint", "sha256")  # keys of the manifest
 
 
 class SettingsNet(nn.Module):
@@ -91,8 +93,11 @@ class Controller:
     space : style.Space
     library : dict of str to (array, array)
         For each effect whitened measures of references, float16 (n, n_measures), and their settings (n, n_params).
-    calibration : array, shape (2, knots)
-        Distance after a match divided by that before it, rising, and the reduction of MRSTFT that it led to.
+    echoes : dict of str to echo_peaks.Fingerprints
+        For each effect, empty ones if it makes no echoes.
+    calibration : dict of str to array, shape (2, knots)
+        For each effect, and under "any" for all together: distance after a match divided by that before it, rising, and
+        the reduction of MRSTFT that came of it, never rising.
     run : Run
         The VAE that embeds.
     about : dict
@@ -104,7 +109,8 @@ class Controller:
     scale: Scale
     space: style.Space
     library: dict[str, tuple[np.ndarray, np.ndarray]]
-    calibration: np.ndarray
+    echoes: dict[str, echo_peaks.Fingerprints]
+    calibration: dict[str, np.ndarray]
     run: runs.Run
     about: dict
 
@@ -137,19 +143,19 @@ class Controller:
         """Settings where a search may begin, (count, n_params): the answer, draws, and those of similar references."""
         point, probabilities, numbers = self._asked(dry, reference, effect)
         rng = np.random.default_rng(seed)
-        drawn = _draws(rng, probabilities, max(0, round(SAMPLED * (count - 1))))
         whitened, settings = self.library[effect]
         away = np.square(whitened.astype(np.float32) - numbers @ self.space.whitening).sum(1)
-        near = settings[np.argsort(away, kind="stable")[: count - 1 - len(drawn)]]
+        near = settings[np.argsort(away, kind="stable")[: count - 1 - round(SAMPLED * (count - 1))]]
+        drawn = _draws(rng, probabilities, count - 1 - len(near))
         return np.concatenate([point[None], near, drawn])
 
-    def expected_improvement(self, baseline_distance: float, distance: float) -> float:
+    def expected_improvement(self, effect: str, baseline_distance: float, distance: float) -> float:
         """How much smaller the MRSTFT from the unknown true sound is expected to become by a match.
 
         From validation: what came of matches that changed the distance of style by this factor. 0 or less means that
-        the sound should be left dry.
+        the sound should be left dry. Of an effect that it does not know, it says what holds for all that it knows.
         """
-        ratios, gains = self.calibration
+        ratios, gains = self.calibration.get(effect, self.calibration["any"])
         return float(np.interp(distance / max(baseline_distance, 1e-9), ratios, gains))
 
     def _asked(self, dry, reference, effect):
@@ -190,12 +196,17 @@ def save_controller(folder: str | Path, controller: Controller, tables: dict[str
         SPACE: {
             **{name: np.asarray(getattr(scale, name)) for name in Scale.__dataclass_fields__},
             **{name: np.asarray(getattr(space, name)) for name in style.Space.__dataclass_fields__},
-            "calibration": controller.calibration,
+            **{f"calibration/{name}": knots for name, knots in controller.calibration.items()},
         },
         LIBRARY: {
             f"{effect}/{name}": part
             for effect, parts in controller.library.items()
             for name, part in zip(("whitened", "settings"), parts)
+        }
+        | {
+            f"{effect}/echo_{name}": getattr(known, name)
+            for effect, known in controller.echoes.items()
+            for name in ECHOES
         },
     }
     for name, named in arrays.items():
@@ -234,6 +245,8 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
     if not path.is_file():
         raise store.DamagedFile(f"{folder} holds no trained controller: notebook 05_controller_training trains one")
     about = store.read_json(path)
+    if not isinstance(about, dict) or not {*ABOUT} <= about.keys():
+        raise store.DamagedFile(f"{path} lacks some of {', '.join(ABOUT)}: train again")
     for name in (MODEL, SPACE, LIBRARY, *TABLES):
         if not (folder / name).is_file() or store.sha256(folder / name) != about["sha256"].get(name):
             raise store.DamagedFile(f"{folder / name} is missing or has changed since it was written: train again")
@@ -247,10 +260,12 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
         space = style.Space(*(arrays[name] for name in style.Space.__dataclass_fields__))
         net = SettingsNet(2 * len(scale.numbers_mean) + len(scale.mu_mean), about["width"], about["n_params"])
         net.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(folder / MODEL).items()})
+        calibration = {name: arrays[f"calibration/{name}"] for name in (*names, "any")}
+        echoes = {name: echo_peaks.Fingerprints(name, *(parts[f"{name}/echo_{of}"] for of in ECHOES)) for name in names}
         library = {name: (parts[f"{name}/whitened"], parts[f"{name}/settings"]) for name in names}
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise store.DamagedFile(f"the controller in {folder} is of another version ({error}): train again") from error
-    return Controller(names, net.eval(), scale, space, library, arrays["calibration"], run, about)
+    return Controller(names, net.eval(), scale, space, library, echoes, calibration, run, about)
 
 
 def n_params(names: Sequence[str]) -> list[int]:

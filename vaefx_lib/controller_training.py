@@ -15,8 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaefx_lib import blackbox, config, corpora, effects, passages, references, runs, sound_loss, store, style
-from vaefx_lib.controller import BINS, MANIFEST, Controller, Scale, SettingsNet, load, n_params, save_controller
+from vaefx_lib import (
+    blackbox,
+    config,
+    corpora,
+    echo_peaks,
+    effects,
+    passages,
+    references,
+    runs,
+    sound_loss,
+    store,
+    style,
+)
+from vaefx_lib.controller import BINS, Controller, Scale, SettingsNet, load, n_params, save_controller
 from vaefx_lib.stft_distance import MrstftTo
 
 BATCH, BATCH_END_TO_END = 64, 12
@@ -26,9 +38,12 @@ END_TO_END_RATE = 2e-4
 STEP = 0.02  # of SPSA, in settings
 HEARD = 32  # validation pairs of each effect that are rendered
 EVERY = 25  # end-to-end steps between two validations
-TRIED = 12  # proposals of which the best calibrates the confidence, as does the plain answer
+CALIBRATED = 64  # validation pairs of each effect from which the confidence comes
+TRIED = 8  # proposals for each of them
+FINGERPRINTS = 4  # impulse responses of an effect for each of its references
 ARRAYS = ("inputs", "passages", "settings", "numbers", "mu")  # of `references.References`
-SOURCES = ("style.py", "passages.py", "references.py", "controller.py", "controller_training.py", "blackbox.py")
+DATA_SOURCES = ("style.py", "passages.py", "references.py", "blackbox.py")
+SOURCES = (*DATA_SOURCES, "controller.py", "controller_training.py", "sound_loss.py", "stft_distance.py")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +87,13 @@ def train_controller(
     seed = preset.controller.seed if seed is None else seed
     folder = Path(folder or config.controller_dir(preset.name))
     run = runs.load(config.vae_dir(preset.name))
-    key = _fingerprint(preset, run, names, seed)
-    if (folder / MANIFEST).is_file() and store.read_json(folder / MANIFEST).get("fingerprint") == key:
-        return load(folder, run)
+    key = _fingerprint(preset, run, names, [dataclasses.asdict(preset.controller), seed])
+    try:
+        made = load(folder, run)
+        if made.about["fingerprint"] == key:
+            return made
+    except store.DamagedFile:
+        pass  # absent, damaged, or of another VAE: train
     material = prepare(preset, run, names)
     return fit(preset, material, seed=seed, folder=folder, key=key)
 
@@ -85,10 +104,10 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
     folder = config.controller_dir(preset.name).with_name("controller_data")
     counts = {"train": choices.n_passages, "valid": max(8, choices.n_passages // 4)}
     dry = {part: references.draw_dry(preset, part, count, seed=choices.seed) for part, count in counts.items()}
-    key = _fingerprint(preset, run, (), choices.seed)
 
-    def cached(name: str, compute):
-        return store.cached(folder / f"{name.replace(':', '_').replace('/', '_')}.safetensors", key + name, compute)
+    def cached(name: str, compute, *more, of: Sequence[str] = ()):
+        key = _fingerprint(preset, run, of, [name, choices.n_passages, choices.seed, *more], DATA_SOURCES)
+        return store.cached(folder / f"{name.replace(':', '_').replace('/', '_')}.safetensors", key, compute)
 
     def measure_dry():
         styles = {part: blackbox.in_threads(style.measure, list(dry[part].sounds)) for part in dry}
@@ -102,7 +121,7 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
         return {name: getattr(space, name) for name in style.Space.__dataclass_fields__}
 
     measured = cached("dry", measure_dry)
-    space = style.Space(**cached("space of " + " ".join(names), fit_space))
+    space = style.Space(**cached("space", fit_space, choices.n_classes, of=names))
     drawn: dict[str, dict] = {"train": {}, "valid": {}}
     for part, count in {"train": choices.n_train, "valid": choices.n_valid}.items():
         for name in names:
@@ -112,7 +131,7 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
                 return {field: getattr(made, field) for field in ARRAYS}
 
             print(f"references of {name}: {count} for {part}", flush=True)
-            drawn[part][name] = references.References(name, **cached(f"{name} {part}", draw))
+            drawn[part][name] = references.References(name, **cached(f"{name} {part}", draw, count, of=[name]))
     return Material(run, dry, space, drawn, {part: measured[part] for part in dry})
 
 
@@ -135,13 +154,15 @@ def fit(preset: config.Preset, material: Material, *, seed: int, folder: Path, k
         name: ((refs.numbers @ material.space.whitening).astype(np.float16), refs.settings)
         for name, refs in material.drawn["train"].items()
     }
+    echoes = {
+        name: echo_peaks.fingerprints(effects.load(name), FINGERPRINTS * choices.n_train, seed=choices.seed)
+        for name in names
+    }
     about = {"preset": preset.name, "vae": material.run.fingerprint, "seed": seed}
-    made = Controller(
-        names, net.eval(), scale, material.space, library, np.array([[0.0, 1.0], [0.0, 0.0]]), material.run, about
-    )
+    made = Controller(names, net.eval(), scale, material.space, library, echoes, {}, material.run, about)
     made = dataclasses.replace(made, calibration=calibrate(made, preset, material))
     save_controller(folder, made, {"history.csv": history, "end_to_end.csv": end_to_end}, key)
-    return made
+    return load(folder, material.run)
 
 
 def warm_start(net: SettingsNet, material: Material, features: dict, *, epochs: int, rate: float, seed: int) -> dict:
@@ -242,19 +263,20 @@ def through_effects(
     return {name: np.array(column) for name, column in zip(columns, zip(*rows))}
 
 
-def calibrate(made: Controller, preset: config.Preset, material: Material) -> np.ndarray:
+def calibrate(made: Controller, preset: config.Preset, material: Material) -> dict[str, np.ndarray]:
     """What a match is worth, from validation: distance after by distance before -> reduction of the wide MRSTFT.
 
-    The plain answer of the network and the best of a few proposals are each rendered and compared with the truth.
+    The plain answer of the network, the best of a few proposals and one of them at random are rendered and compared
+    with the truth.
 
     Returns
     -------
-    array, shape (2, knots)
-        Ratios, rising, and gains, never rising.
+    dict of str to array, shape (2, knots)
+        See `Controller.calibration`.
     """
     from sklearn.isotonic import IsotonicRegression
 
-    ratios, gains = [], []
+    rows: dict[str, list[tuple[float, float]]] = {}
     for name, refs in material.drawn["valid"].items():
         fx, sounds = effects.load(name), material.dry["valid"].sounds
 
@@ -266,16 +288,16 @@ def calibrate(made: Controller, preset: config.Preset, material: Material) -> np
             for settings in made.proposals(dry, reference, name, count=TRIED + 1, seed=int(i)):
                 try:
                     sound = blackbox.wet(fx, dry, settings, passages.RATE_HZ, peak_dbfs=preset.render.peak_dbfs)
-                    found.append((distance(style.measure(sound)), none - from_target(sound)))
+                    found.append((distance(style.measure(sound)) / max(before, 1e-9), none - from_target(sound)))
                 except (effects.EffectFailed, ValueError):  # silence, say
-                    found.append((before, 0.0))
-            return [(after / max(before, 1e-9), gain) for after, gain in (found[0], min(found))]
+                    found.append((1.0, 0.0))
+            return found[0], min(found), found[-1]
 
-        for rows in blackbox.in_threads(one, range(min(HEARD, len(refs.settings)))):
-            ratios += [ratio for ratio, _ in rows]
-            gains += [gain for _, gain in rows]
-    line = IsotonicRegression(increasing=False).fit(ratios, gains)
-    return np.stack([line.X_thresholds_, line.y_thresholds_])
+        tried = blackbox.in_threads(one, range(min(CALIBRATED, len(refs.settings))))
+        rows[name] = [row for found in tried for row in found]
+    rows["any"] = [row for found in rows.values() for row in found]
+    lines = {name: IsotonicRegression(increasing=False).fit(*zip(*found)) for name, found in rows.items()}
+    return {name: np.stack([line.X_thresholds_, line.y_thresholds_]) for name, line in lines.items()}
 
 
 class _Loss:
@@ -355,11 +377,12 @@ def _features(material: Material, scale: Scale, part: str, name: str) -> Tensor:
     return torch.from_numpy(scale.features(material.dry_numbers[part][refs.inputs], refs.numbers, refs.mu))
 
 
-def _fingerprint(preset: config.Preset, run: runs.Run, names: Sequence[str], seed: int) -> str:
-    """Of all that a controller depends on."""
-    sources = [Path(__file__).parent / name for name in (*SOURCES, "sound_loss.py", "stft_distance.py")]
+def _fingerprint(
+    preset: config.Preset, run: runs.Run, names: Sequence[str], choices, sources: Sequence[str] = SOURCES
+) -> str:
+    """Of all that a controller, or what it learns from, depends on."""
     versions = {name: effects.load(name).version for name in names}
-    choices = [dataclasses.asdict(preset.controller), preset.render.peak_dbfs, preset.render.max_speed_change]
-    return store.fingerprint(
-        choices, preset.name, versions, seed, run.fingerprint, corpora.fingerprint(preset.render.corpus), *sources
-    )
+    render = [preset.render.corpus, preset.render.peak_dbfs, preset.render.max_speed_change]
+    files = [Path(__file__).parent / name for name in sources]
+    corpus = corpora.fingerprint(preset.render.corpus)
+    return store.fingerprint(choices, render, preset.name, versions, run.fingerprint, corpus, *files)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vaefx_lib import audio, candidates, config, effects, passages
+from vaefx_lib import controller as controllers
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +35,8 @@ class Match:
     sample_rate_hz : int
     distance, baseline_distance : float
         Of style, from the reference: of the input with these settings, and dry.
-    confidence : float or None
-        How much nearer to the reference the settings are expected to bring the sound, as a share of the baseline
-        distance that is closed; None without a trained controller, from whose trials it comes.
+    confidence : float
+        By how much the MRSTFT from the true sound is expected to become smaller, from trials on known settings.
     apply : bool
         Whether the effect makes it better; if not, the best answer is to leave the input dry.
     ranking : tuple of (str, float)
@@ -53,7 +53,7 @@ class Match:
     sample_rate_hz: int
     distance: float
     baseline_distance: float
-    confidence: float | None
+    confidence: float
     apply: bool
     ranking: tuple[tuple[str, float], ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
@@ -71,8 +71,7 @@ def match(
     reference,
     *,
     effect: str,
-    space,
-    controller=None,
+    controller: controllers.Controller | None = None,
     sample_rate_hz: int = passages.RATE_HZ,
     reference_rate_hz: int | None = None,
     refine_s: float = 0.0,
@@ -89,9 +88,8 @@ def match(
     effect : str
         A name for `effects.load`; or ``"auto"`` for the best of those that the controller knows and, with a search,
         of all that are installed but for VST3 and Audio Unit plug-ins, which may take many seconds to load.
-    space : style.Space
     controller : Controller, optional
-        Without one, or with an effect that it does not know, all is left to the search.
+        By default that of the preset `report`. For an effect that it does not know all is left to the search.
     sample_rate_hz, reference_rate_hz : int
         Of the sound, and of the reference if it differs.
     refine_s : float
@@ -122,7 +120,9 @@ def match(
     inputs = passages.of_sound(sound, sample_rate_hz, name="the input")
     reference_rate_hz = reference_rate_hz or sample_rate_hz
     references = passages.of_sound(reference, reference_rate_hz, name="the reference")
-    task = candidates.Task(inputs, sample_rate_hz, references, reference_rate_hz, space, controller)
+    task = candidates.Task(
+        inputs, sample_rate_hz, references, reference_rate_hz, controller or trained(config.preset("report"))
+    )
     return _answer(task, sound, effect, refine_s, seed, progress)
 
 
@@ -132,8 +132,7 @@ def match_files(
     out_path: str | Path,
     *,
     effect: str,
-    space,
-    controller=None,
+    controller: controllers.Controller | None = None,
     refine_s: float = 0.0,
     seed: int = 0,
     progress: Callable[[float, float], None] | None = None,
@@ -146,7 +145,7 @@ def match_files(
         What `audio.load` reads. The input must fit into memory; of a reference of more than a minute only passages do.
     out_path : path
         Ending in .wav or .flac, whole or not at all; neither of the two sounds.
-    effect, space, controller, refine_s, seed, progress
+    effect, controller, refine_s, seed, progress
         As `match` takes them.
 
     Returns
@@ -171,7 +170,9 @@ def match_files(
     sound, rate_hz = audio.load(input_path)
     _check_channels(sound, str(input_path))
     inputs = passages.of_sound(sound, rate_hz, name=str(input_path))
-    task = candidates.Task(inputs, rate_hz, references, reference_rate_hz, space, controller)
+    task = candidates.Task(
+        inputs, rate_hz, references, reference_rate_hz, controller or trained(config.preset("report"))
+    )
     found = _answer(task, sound, effect, refine_s, seed, progress)
     audio.save(out_path, found.audio, rate_hz)
     return found
@@ -186,10 +187,8 @@ def _answer(task: candidates.Task, sound: np.ndarray, name: str, refine_s: float
     best = min(tried, key=lambda candidate: candidate.distance)
     if not math.isfinite(best.distance):
         raise effects.EffectFailed(f"{best.effect.name} gave silence or failed at all settings that were tried")
-    confidence = None
-    if task.controller is not None:
-        confidence = float(task.controller.expected_improvement(task.baseline_distance, best.distance))
-    apply = best.distance < task.baseline_distance and (confidence is None or confidence > 0)
+    confidence = task.controller.expected_improvement(best.effect.name, task.baseline_distance, best.distance)
+    apply = confidence > 0
     made = sound
     if apply:
         made = best.effect.render(sound * np.float32(task.gain), best.settings, task.rate_hz)
@@ -260,18 +259,12 @@ def _check_paths(input_path: Path, reference_path: Path, out_path: Path) -> None
         raise OSError(error.errno, f"could not write {out_path}: {error.strerror}") from error
 
 
-def tools(preset: config.Preset) -> tuple:
-    """The space of style of a preset, and its trained controller, or None where none is trained.
+def trained(preset: config.Preset) -> controllers.Controller:
+    """The trained controller of a preset.
 
     Raises
     ------
     DamagedFile
-        If a trained one has changed since it was written.
+        If there is none, and the message says what to run; or if it has changed since it was written.
     """
-    from vaefx_lib import controller, style
-
-    folder = config.run_dir(preset.name) / "controller"
-    if not (folder / "manifest.json").is_file():
-        return style.Space(), None
-    trained = controller.load(folder)
-    return getattr(trained, "space", None) or style.Space(), trained
+    return controllers.load(config.controller_dir(preset.name))

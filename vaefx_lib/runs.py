@@ -92,9 +92,7 @@ def load(folder: str | Path) -> Run:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:
         raise store.DamagedFile(f"{folder / 'model.safetensors'} does not fit config.json: train again") from error
-    with open(folder / "history.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    history = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    history = read_history(folder / "history.csv")
     kl = np.loadtxt(folder / "kl.csv", delimiter=",", ndmin=2)
     statistics = spectrogram.Statistics.from_dict(manifest["statistics"])
     return Run(folder, preset, model.eval(), statistics, history, kl, manifest["fingerprint"])
@@ -137,6 +135,13 @@ def save_run(folder: Path, preset: Preset, model, statistics, history: dict, kl:
         "sha256": {name: store.sha256(folder / name) for name in FILES},
     }
     store.write_json(folder / "manifest.json", manifest | {"self": _manifest_sum(manifest)})
+
+
+def read_history(path: str | Path) -> dict[str, np.ndarray]:
+    """The columns that `write_history` wrote."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
 def write_history(path: Path, history: dict[str, np.ndarray]) -> None:

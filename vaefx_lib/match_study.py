@@ -1,0 +1,125 @@
+"""Matches on many cases: what `vaefx evaluate controller` says, and a study over nine effects that takes hours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from vaefx_lib import config, controller, corpora, match_cases, match_scores
+from vaefx_lib.config import Preset
+
+CROSS = {  # references made by an effect that the controller cannot set: what made them, and what is set
+    "Distortion_to_Overdrive": ("pedalboard:Distortion", "mda:Overdrive"),
+    "Delay_to_Delay": ("pedalboard:Delay", "mda:Delay"),
+    "Reverb_to_Ambience": ("pedalboard:Reverb", "mda:Ambience"),
+    "EQ_Compressor_to_MultiBand": (
+        "chain:[pedalboard:LowShelfFilter, pedalboard:HighShelfFilter, pedalboard:Compressor]",
+        "mda:MultiBand",
+    ),
+}
+STUDIED = "nine"  # the preset of the study
+CASES, REFINE_EVALUATIONS = 60, 300  # of each part of the study
+
+
+def evaluate(
+    preset: Preset,
+    corpus: str,
+    *,
+    speech: bool = True,
+    effects: Sequence[str] = (),
+    made_by: str | None = None,
+    n: int = 200,
+    refine_evaluations: int = 0,
+    seed: int = 0,
+) -> dict:
+    """Scores of the trained controller of a preset on a corpus, nested as in `metrics.json`.
+
+    Parameters
+    ----------
+    preset : Preset
+    corpus : str
+        A name for `corpora.load`, or a folder with a sub-folder for each speaker or piece of music. Speakers of the
+        training are left out.
+    speech : bool
+        Whether it is speech, of which alone there is a PESQ.
+    effects : sequence of str
+        To be set; by default all that the controller knows.
+    made_by : str, optional
+        The effect that makes the references; by default the one that is set.
+    n : int
+        Cases for each effect.
+    refine_evaluations : int
+        Of a search after the controller's answer.
+    seed : int
+
+    Returns
+    -------
+    dict
+        `controller.<effect>`, or `controller.cross.<made_by> -> <effect>`: see `match_scores.summary`. `speakers`.
+
+    Raises
+    ------
+    DamagedFile
+        If no controller is trained.
+    ValueError
+        If there is no such corpus, or the controller does not know an effect.
+    """
+    trained = controller.load(config.controller_dir(preset.name))
+    speakers = match_cases.unseen(corpora.named(corpus), preset)
+    given = {"n": n, "seed": seed, "speech": speech, "refine_evaluations": refine_evaluations}
+    found: dict = {}
+    for effect in effects or trained.effects:
+        scores = match_scores.score(trained, effect, speakers, made_by=made_by, **given)
+        if scores.true is None:
+            found.setdefault("cross", {})[f"{made_by} -> {effect}"] = match_scores.summary(scores)
+        else:
+            found[effect] = match_scores.summary(scores)
+    return {"controller": found, "speakers": list(speakers)}
+
+
+def study(preset: Preset, *, music: str | None = None, seed: int = 0) -> Iterator[dict]:
+    """Score the trained controller of a preset on every effect that it knows, and on those of `CROSS`.
+
+    Every part is given as soon as it is done, so that an interrupted study loses one part.
+
+    Parameters
+    ----------
+    preset : Preset
+        Its controller must be trained.
+    music : str, optional
+        A corpus of music, or a folder with a sub-folder for each piece; without it there is speech alone.
+    seed : int
+
+    Yields
+    ------
+    dict
+        A part of `metrics.json`: `controller.nine.<effect>`, `controller.cross.<name>`, and for music
+        `controller.music.<effect>` and `controller.music.cross.<name>`; each as `match_scores.summary`.
+
+    Raises
+    ------
+    DamagedFile
+        If no controller is trained.
+    ValueError
+        If there is no such corpus.
+    """
+    trained = controller.load(config.controller_dir(preset.name))
+    sounds = {"speech": match_cases.unseen(preset.render.corpus, preset)}
+    if music is not None:
+        sounds["music"] = match_cases.unseen(corpora.named(music), preset)
+    given = {"n": CASES, "seed": seed, "refine_evaluations": REFINE_EVALUATIONS}
+    for kind, speakers in sounds.items():
+
+        def scored(effect, made_by=None, kind=kind, speakers=speakers):
+            found = match_scores.score(trained, effect, speakers, made_by=made_by, speech=kind == "speech", **given)
+            return match_scores.summary(found)
+
+        for effect in trained.effects:
+            part = {effect: scored(effect)}
+            yield {"controller": {"nine" if kind == "speech" else "music": part}}
+        for name, (made_by, effect) in CROSS.items():
+            if effect not in trained.effects:
+                print(f"{name} is left out: the controller does not know {effect}", file=sys.stderr)
+                continue
+            part = {"cross": {name: scored(effect, made_by)}}
+            yield {"controller": part if kind == "speech" else {"music": part}}
