@@ -100,6 +100,68 @@ def spoken_home(spoken, tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="session")
+def controlled(spoken):
+    """`spoken` with a controller that is trained for a moment."""
+    sizes = {"n_passages": 16, "n_classes": 24, "n_train": 96, "n_valid": 12, "width": 32}
+    choices = config.Controller(**sizes, max_epochs=4, end_to_end_steps=2)
+    return dataclasses.replace(spoken, controller=choices)
+
+
+@pytest.fixture(scope="session")
+def controlled_home(controlled, spoken_home, tmp_path_factory):
+    """A project folder with the VAE of `spoken` and the trained controller of `controlled`; not to be changed."""
+    from vaefx_lib import controller_training
+
+    home = tmp_path_factory.mktemp("controlled_home")
+    shutil.copytree(spoken_home, home, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEFX_HOME", str(home))
+        controller_training.train_controller(controlled)
+    return home
+
+
+@pytest.fixture(scope="session")
+def trained_controller(controlled, controlled_home):
+    """The controller in `controlled_home`: of Overdrive and Delay, and not a good one; not to be changed."""
+    from vaefx_lib import controller
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEFX_HOME", str(controlled_home))
+        return controller.load(config.controller_dir(controlled.name))
+
+
+def answering(trained, settings, *, effect="mda:Overdrive", gain=None):
+    """A controller that gives these settings for an effect, whatever it is asked: a bias and no weights.
+
+    With `gain`, it expects that much of every match. An effect that it did not know it knows from then on.
+    """
+    import torch
+
+    from vaefx_lib import controller, echo_peaks, effects
+
+    names = tuple(dict.fromkeys((*trained.effects, effect)))
+    width = trained.net.second.out_features
+    net = controller.SettingsNet(trained.net.first.in_features, width, controller.n_params(names)).eval()
+    state = trained.net.state_dict()
+    known = state.pop("effect.weight")
+    net.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        net.effect.weight[: len(known)] = known
+        last = net.point[names.index(effect)]
+        last.weight.zero_()
+        last.bias.copy_(torch.logit(torch.tensor(settings, dtype=torch.float32)))
+    library, echoes = dict(trained.library), dict(trained.echoes)
+    if effect not in trained.effects:
+        library[effect] = np.zeros((1, len(trained.space.whitening)), np.float16), np.array([settings], np.float32)
+        echoes[effect] = echo_peaks.fingerprints(effects.load(effect), 1, seed=0)
+    calibration = trained.calibration
+    if gain is not None:
+        calibration = {name: np.array([[0.0, 1.0], [gain, gain]]) for name in (*names, "any")}
+    known = {"library": library, "echoes": echoes, "calibration": calibration}
+    return dataclasses.replace(trained, effects=names, net=net, **known)
+
+
 def needed(what, package, found):
     """Skip a test that needs something which this machine lacks; fail it where everything has to be there."""
     if not found:

@@ -1,18 +1,17 @@
 """`vaefx match` and `evaluate controller`: answers on stdout, errors as one line, the same answer as the library's."""
 
 import json
-import sys
-import types
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from test_match_scores import Space as MatchSpace
-from test_matching import TRUTH, Knowing, Space, speech
+from conftest import answering
+from test_match_scores import Settled
+from test_matching import TRUTH, speech
 
-import vaefx_lib
-from vaefx_lib import audio, blackbox, controller, corpora, effects, figures, match_scores, match_study, matching
+from vaefx_lib import audio, blackbox, config, controller, corpora, effects, figures, match_scores, match_study
 from vaefx_lib.__main__ import main
 
 
@@ -28,16 +27,16 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def trained(folder, monkeypatch):
-    """The same with a controller of one answer."""
-    monkeypatch.setattr(matching, "tools", lambda preset: (Space(), Knowing()))
+def trained(folder, trained_controller, controlled_home):
+    """The same with the trained controller of the report, which answers `TRUTH` for Overdrive."""
+    shutil.copytree(controlled_home / "runs" / "spoken" / "vae", config.vae_dir("spoken"))
+    save(answering(trained_controller, TRUTH, gain=0.25))
     return folder
 
 
-@pytest.fixture
-def untrained(folder, monkeypatch):
-    monkeypatch.setattr(matching, "tools", lambda preset: (Space(), None))
-    return folder
+def save(made, preset="report"):
+    tables = {name: {"step": np.arange(2)} for name in controller.TABLES}
+    controller.save_controller(config.controller_dir(preset), made, tables, "a key")
 
 
 def vaefx_match(*arguments):
@@ -50,7 +49,8 @@ def test_the_settings_are_printed_with_their_units_and_the_sound_is_written(trai
     lines = done.stdout.splitlines()
     assert lines[0] == "mda:Overdrive"
     assert [line.split() for line in lines[1:4]] == [["drive", "80", "%"], ["muffle", "60", "%"], ["output", "0", "dB"]]
-    assert "distance from the reference: " in lines[4] and "confidence: " in lines[5]
+    assert "distance from the reference: " in lines[4]
+    assert lines[5] == "confidence: MRSTFT from the true sound is expected to be smaller by 0.25 than dry"
     assert lines[-1] == "out.wav"
     assert done.stderr == ""
     assert soundfile.info("out.wav").frames == soundfile.info("in.wav").frames
@@ -63,40 +63,45 @@ def test_json_is_all_that_is_on_stdout(trained):
     assert told["effect"] in dict(told["ranking"])
     assert set(told["settings"]) == set(effects.load(told["effect"]).param_names)
     assert told["distance"] < told["baseline_distance"]
-    assert told["apply"] is True and 0 < told["confidence"] < 1
+    assert told["apply"] is True and told["confidence"] == 0.25
 
 
-def test_what_is_better_left_dry_is_said_and_written_dry(trained, monkeypatch):
-    pessimist = Knowing(expected=lambda baseline, distance: -0.2)
-    monkeypatch.setattr(matching, "tools", lambda preset: (Space(), pessimist))
+def test_auto_tries_all_that_the_controller_knows_and_names_the_next_best(trained):
+    done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "mda:Overdrive" and lines[-2].startswith("next best: mda:Delay, ")
+
+
+def test_what_is_better_left_dry_is_said_and_written_dry(trained, trained_controller):
+    save(answering(trained_controller, TRUTH, gain=-0.2))
     done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav")
     assert "better left dry" in done.stdout
     np.testing.assert_array_equal(audio.load("out.wav")[0], audio.load("in.wav")[0])
 
 
-def test_without_a_controller_a_search_finds_settings(untrained):
-    done = vaefx_match("in.wav", "ref.wav", "--effect", "mda:Overdrive", "-o", "out.wav", "--refine", "0.5")
+def test_a_search_finds_settings_of_an_effect_that_the_controller_does_not_know(trained):
+    asked = ("in.wav", "ref.wav", "--effect", "pedalboard:LowpassFilter", "-o", "out.wav")
+    done = vaefx_match(*asked, "--refine", "0.5")
     assert done.exit_code == 0, done.output
-    assert "confidence" not in done.stdout
+    assert done.stdout.startswith("pedalboard:LowpassFilter\n  cutoff")
+    done = vaefx_match(*asked)
+    assert done.exit_code == 1 and "give seconds for a search" in done.stderr
 
 
-def test_the_tools_are_those_of_the_preset(folder, monkeypatch):
-    """The trained controller lies in the preset's run folder; without one there is the space alone."""
-    loaded = []
-    style = types.ModuleType("vaefx_lib.style")
-    style.Space = Space
-    controller = types.ModuleType("vaefx_lib.controller")
-    controller.load = lambda path: loaded.append(path) or Knowing()
-    for module in (style, controller):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(vaefx_lib, module.__name__.partition(".")[2], module, raising=False)
-    done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav", "--preset", "smoke")
-    assert done.exit_code == 1 and "no controller is trained" in done.stderr
-    home = folder / "runs" / "smoke" / "controller"
-    home.mkdir(parents=True)
-    (home / "manifest.json").touch()
-    assert vaefx_match("in.wav", "ref.wav", "-o", "out.wav", "--preset", "smoke").exit_code == 0
-    assert loaded == [home]
+def test_the_controller_is_that_of_the_preset(trained, trained_controller):
+    asked = ("in.wav", "ref.wav", "--effect", "mda:Overdrive", "-o", "out.wav", "--preset", "smoke")
+    done = vaefx_match(*asked)
+    assert done.exit_code == 1 and "runs/smoke/controller holds no trained controller" in done.stderr
+    save(answering(trained_controller, [0.3, 0.2, 0.5], gain=0.1), "smoke")
+    assert vaefx_match(*asked).stdout.splitlines()[1].split() == ["drive", "30", "%"]
+
+
+def test_a_damaged_controller_is_not_believed(trained):
+    path = config.controller_dir("report") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0\0")
+    done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav")
+    assert done.exit_code == 1 and "model.safetensors is missing or has changed since it was written" in done.stderr
+    assert not (trained / "out.wav").exists()
 
 
 @pytest.mark.parametrize(
@@ -107,35 +112,56 @@ def test_the_tools_are_those_of_the_preset(folder, monkeypatch):
         (("in.wav", "ref.wav", "-o", "in.wav"), "input and output are the same file, in.wav"),
         (("in.wav", "ref.wav", "-o", "out.ogg"), "out.ogg has the suffix '.ogg': it must be .wav or .flac"),
         (("in.wav", "ref.wav", "-o", "in.wav/out.wav"), "could not write in.wav/out.wav"),
+        (("in.wav", "ref.wav", "-o", "/proc/out.wav"), "could not write /proc/out.wav"),  # nobody may write there
         (("in.wav", "ref.wav", "-o", "out.wav", "--effect", "mda:Nope"), "unknown effect 'mda:Nope'"),
         (("in.wav", "ref.wav", "-o", "out.wav", "--effect", "vst3:gone.vst3", "--refine", "1"), "gone.vst3"),
+        (("in.wav", "ref.wav", "-o", "out.wav", "--effect", "lv2:gone/Gone", "--refine", "1"), "gone"),
         (("in.wav", "ref.wav", "-o", "out.wav", "--refine", "nan"), "the time for the search is nan s"),
-        (("in.wav", "ref.wav", "-o", "out.wav"), "no controller is trained: notebook 05_controller_training does that"),
         (("in.wav", "ref.wav", "-o", "out.wav", "--preset", "nope"), "unknown preset 'nope'"),
+        (("in.wav", "silent.wav", "-o", "out.wav"), "silent.wav is silent"),
+        (("silent.wav", "ref.wav", "-o", "out.wav"), "silent.wav is silent"),
+        (("in.wav", "nan.wav", "-o", "out.wav"), "nan.wav holds NaN"),
+        (("nan.wav", "ref.wav", "-o", "out.wav"), "nan.wav holds NaN"),
+        (
+            ("in.wav", "short.wav", "-o", "out.wav"),
+            "short.wav lasts 4.17e-05 s (samples: 1): at least 0.5 s",
+        ),
+        (
+            ("short.wav", "ref.wav", "-o", "out.wav"),
+            "short.wav lasts 4.17e-05 s (samples: 1): at least 0.5 s",
+        ),
+        (("text.wav", "ref.wav", "-o", "out.wav"), "text.wav"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_on_stderr(untrained, arguments, message):
+def test_what_cannot_be_done_is_one_line_on_stderr(trained, arguments, message):
+    for name, sound in {"silent": np.zeros(24_000), "nan": np.full(24_000, np.nan), "short": [0.5]}.items():
+        soundfile.write(f"{name}.wav", np.asarray(sound), 24_000, subtype="FLOAT")
+    (trained / "text.wav").write_text("not a sound")
     done = vaefx_match(*arguments)
     assert done.exit_code == 1
     assert done.stdout == ""
     assert message in done.stderr and done.stderr.count("\n") == 1
-    assert not (untrained / "out.wav").exists()
+    assert not (trained / "out.wav").exists()
+
+
+def test_without_a_trained_controller_one_line_says_what_trains_one(folder):
+    for more in ((), ("--refine", "1"), ("--effect", "mda:Overdrive")):
+        done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav", *more)
+        assert done.exit_code == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+        assert "holds no trained controller: notebook 05_controller_training trains one" in done.stderr
 
 
 @pytest.mark.parametrize("seconds", ["0", "-3"])
-def test_a_search_of_no_time_is_refused(untrained, seconds):
+def test_a_search_of_no_time_is_refused(folder, seconds):
     done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav", "--refine", seconds)
     assert done.exit_code == 2 and "is not in the range x>0" in done.stderr
 
 
 # --- evaluate controller ----------------------------------------------------------------------------------------------
-class Guessing(Knowing):
-    """One that also says where a search may begin."""
+class Guessing(Settled):
+    """A controller of one effect."""
 
-    space = MatchSpace()
-
-    def proposals(self, dry, reference, effect, *, count, seed):
-        return np.random.default_rng(seed).uniform(size=(count, len(self.settings)))
+    effects = ("mda:Overdrive",)
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_both_delays_of_mda_delay_are_found_in_most_passages(speech, noise, dela
     effect, rng, hits = effects.load("mda:Delay"), np.random.default_rng(3), 0
     for i in range(6):
         settings = rng.uniform(size=6)
-        settings[4] = rng.uniform(0.2, 1)  # fx_mix: to be heard
+        settings[[0, 1, 4]] = rng.uniform([0.2, 0.15, 0.2], 1)  # both after 20 ms or more, and to be heard
         cepstrum = cepstrum_of(effect, speech[6 + i % 2], settings)
         proposals = echoes.propose(effect, cepstrum, delay, noise=noise, seed=i)
         hits += off_by(proposals, settings, lambda s: np.array(delay_samples(s[0], s[1]))) <= 3

@@ -1,47 +1,20 @@
-"""From two sounds to settings: what is found, what is written, and what is refused."""
+"""From two sounds to settings, by a controller that was really trained: what is found, written and refused."""
 
 import json
 import math
 import os
+import types
 
 import numpy as np
 import pytest
-import scipy.fft
 import soundfile
+from conftest import answering
 
 from vaefx_lib import audio, blackbox, candidates, corpora, effects, matching, passages, search
 from vaefx_lib.effects.mda import delay_samples
 
 RATE_HZ = passages.RATE_HZ
 TRUTH = np.array([0.8, 0.6, 0.5])  # of Overdrive
-
-
-class Space:
-    """Mean and deviation over time of 40 bands in dB, and quantiles of the waveform: enough to tell an effect."""
-
-    def measure(self, clip):
-        frames = np.lib.stride_tricks.sliding_window_view(clip, 2048)[::1024] * np.hanning(2048)
-        edges = np.geomspace(2, 1024, 41).astype(int)
-        power = np.add.reduceat(np.square(np.abs(scipy.fft.rfft(frames))), np.unique(edges)[:-1], axis=1)
-        bands_db = 10 * np.log10(power + 1e-6)
-        loud = bands_db[bands_db.mean(axis=1) > bands_db.mean(axis=1).max() - 30]
-        return np.concatenate([loud.mean(axis=0), loud.std(axis=0), 100 * np.quantile(np.abs(clip), [0.5, 0.8, 0.95])])
-
-    def distance(self, a, b):
-        return float(np.sqrt(np.square(a - b).mean()))
-
-
-class Knowing:
-    """A controller that has learned one answer."""
-
-    def __init__(
-        self, effect="mda:Overdrive", settings=TRUTH, expected=lambda baseline, distance: 1 - distance / baseline
-    ):
-        self.effects, self.settings, self.expected_improvement, self.asked = (effect,), settings, expected, []
-
-    def predict(self, clip, reference, effect):
-        self.asked.append((clip, reference, effect))
-        return self.settings
 
 
 def speech(speaker, seconds):
@@ -68,95 +41,116 @@ def folder(tmp_path, dry, reference):
     return tmp_path
 
 
-def match(dry, reference, **given):
-    return matching.match(dry, reference, **({"effect": "mda:Overdrive", "space": Space()} | given))
+@pytest.fixture
+def knowing(trained_controller):
+    """A controller that answers `TRUTH` for Overdrive and expects something of it."""
+    return answering(trained_controller, TRUTH, gain=0.5)
 
 
-def match_files(folder, **given):
+@pytest.fixture
+def counted(monkeypatch):
+    """A second of search is five evaluations on any machine, and nothing else takes time."""
+    minimise = search.minimise
+
+    def of_as_many(*args, budget_s=None, max_evaluations=None, workers=1, **given):
+        return minimise(*args, max_evaluations=max_evaluations or max(1, round(5 * budget_s)), **given)
+
+    monkeypatch.setattr(search, "minimise", of_as_many)
+    monkeypatch.setattr(candidates, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
+
+
+def match(dry, reference, controller, **given):
+    return matching.match(dry, reference, controller=controller, **({"effect": "mda:Overdrive"} | given))
+
+
+def match_files(folder, controller, **given):
     paths = {"input_path": folder / "dry.wav", "reference_path": folder / "ref.flac", "out_path": folder / "out.wav"}
-    return matching.match_files(
-        **(paths | {"effect": "mda:Overdrive", "space": Space(), "controller": Knowing()} | given)
-    )
+    return matching.match_files(**(paths | {"effect": "mda:Overdrive", "controller": controller} | given))
+
+
+def settings_of(found):
+    return [about["setting"] for about in found.settings.values()]
 
 
 # --- sounds -----------------------------------------------------------------------------------------------------------
-def test_a_search_brings_another_voice_near_the_reference(dry, reference):
-    found = match(dry, reference, refine_s=1.5)
-    true = candidates.Task([dry], RATE_HZ, [reference], RATE_HZ, Space(), None).distance(
-        effects.load("mda:Overdrive"), TRUTH
-    )
-    assert found.distance < 1.05 * true < found.baseline_distance
-    assert found.apply and found.confidence is None
+def test_a_search_brings_another_voice_near_the_reference(dry, reference, trained_controller, counted):
+    found = match(dry, reference, trained_controller, refine_s=50)
+    task = candidates.Task([dry], RATE_HZ, [reference], RATE_HZ, trained_controller)
+    true = task.distance(effects.load("mda:Overdrive"), TRUTH)
+    assert found.distance < 1.2 * true < found.baseline_distance
+    assert task.distance(effects.load("mda:Overdrive"), settings_of(found)) == pytest.approx(found.distance, rel=1e-5)
     muffle = found.settings["muffle"]
     assert muffle["unit"] == "%" and muffle["value"] == pytest.approx(100 * muffle["setting"])
     json.dumps(found.summary(), allow_nan=False)
 
 
-def test_the_controllers_answer_is_taken_as_it_is_without_a_search(dry, reference):
-    knowing = Knowing()
-    found = match(dry, reference, controller=knowing)
-    assert [about["setting"] for about in found.settings.values()] == TRUTH.tolist()
-    (asked,) = knowing.asked
-    for clip in asked[:2]:
-        assert np.abs(clip).max() == pytest.approx(10 ** (-12 / 20))
-    assert asked[2] == "mda:Overdrive"
-    assert found.confidence == pytest.approx(1 - found.distance / found.baseline_distance)
+def test_the_controllers_answer_is_taken_as_it_is_without_a_search(dry, reference, trained_controller):
+    found = match(dry, reference, trained_controller)
+    at_level = [audio.peak_level(sound, candidates.PEAK_DBFS) for sound in (dry, reference)]
+    answer = trained_controller.predict(*at_level, "mda:Overdrive")
+    np.testing.assert_allclose(settings_of(found), answer, atol=1e-5)
+    expected = trained_controller.expected_improvement("mda:Overdrive", found.baseline_distance, found.distance)
+    assert found.confidence == expected and found.apply == (expected > 0)
     assert found.ranking == (("mda:Overdrive", found.distance),)
 
 
-def test_a_search_that_starts_from_the_controller_is_never_worse_than_it(dry, reference):
-    wrong = Knowing(settings=np.array([0.1, 0.1, 0.5]))
-    alone = match(dry, reference, controller=wrong)
-    refined = match(dry, reference, controller=wrong, refine_s=1)
-    assert refined.distance < alone.distance
-    assert (
-        match(dry, reference, controller=Knowing(), refine_s=1e-6).distance
-        <= match(dry, reference, controller=Knowing()).distance
-    )
+def test_a_search_from_a_wrong_answer_comes_nearer(dry, reference, trained_controller, counted):
+    wrong = answering(trained_controller, [0.1, 0.1, 0.5])
+    alone, refined = match(dry, reference, wrong), match(dry, reference, wrong, refine_s=40)
+    assert refined.distance < 0.8 * alone.distance
 
 
-def test_what_is_not_expected_to_help_is_left_dry(dry, reference):
-    found = match(dry, reference, controller=Knowing(expected=lambda baseline, distance: -0.1))
-    assert not found.apply and found.confidence == -0.1
+def test_a_search_without_time_gives_an_answer_of_the_controller(dry, reference, knowing):
+    found = match(dry, reference, knowing, refine_s=1e-6)
+    np.testing.assert_allclose(settings_of(found), TRUTH, atol=1e-6)
+    assert found.distance == pytest.approx(match(dry, reference, knowing).distance)
+
+
+def test_what_is_not_expected_to_help_is_left_dry(dry, reference, trained_controller, counted):
+    found = match(dry, reference, answering(trained_controller, TRUTH, gain=-0.1))
+    assert not found.apply and found.confidence == pytest.approx(-0.1)
     np.testing.assert_array_equal(found.audio[0], dry)
-    same = match(dry, dry, refine_s=0.3)
-    assert not same.apply and same.baseline_distance == 0
+    same = match(dry, dry, answering(trained_controller, TRUTH), refine_s=0.1)  # by what it learned
+    assert not same.apply and same.baseline_distance == 0 and same.confidence <= 0
 
 
-def test_the_result_is_the_whole_input_through_the_effect_at_the_inputs_peak(dry, reference):
+def test_the_result_is_the_whole_input_through_the_effect_at_the_inputs_peak(dry, reference, knowing):
     gain = 10 ** (-12 / 20) / np.abs(dry).max()
     for scale in (0.01, 1, 4):  # a float wav may pass 1; what comes out may not
-        made = match(scale * dry, reference, controller=Knowing()).audio
+        made = match(scale * dry, reference, knowing).audio
         wet = effects.load("mda:Overdrive").render(gain * dry, TRUTH, RATE_HZ)
         peak = min(1, scale * np.abs(dry).max())
         np.testing.assert_allclose(made, wet / np.abs(wet).max() * peak, atol=1e-5)
         assert np.abs(made).max() <= peak
 
 
-def test_the_level_of_the_input_or_of_the_reference_changes_nothing(dry, reference):
-    one = match(dry, reference, controller=Knowing())
-    other = match(0.003 * dry, 0.003 * reference, controller=Knowing())
+def test_the_level_of_the_input_or_of_the_reference_changes_nothing(dry, reference, trained_controller):
+    one = match(dry, reference, trained_controller)
+    other = match(0.003 * dry, 0.003 * reference, trained_controller)
     assert other.distance == pytest.approx(one.distance, rel=1e-3)
+    np.testing.assert_allclose(settings_of(other), settings_of(one), atol=1e-3)
 
 
-def test_stereo_stays_stereo_and_mono_stays_mono(dry, reference):
-    delay = Knowing("mda:Delay", np.array([0.3, 0.2, 0.3, 0.5, 0.5, 0.5]))
+def test_stereo_stays_stereo_and_mono_stays_mono(dry, trained_controller):
+    settings = np.array([0.3, 0.2, 0.3, 0.5, 0.5, 0.5])
+    delay = answering(trained_controller, settings, effect="mda:Delay", gain=0.5)
     given = {"effect": "mda:Delay", "controller": delay}
-    reference = blackbox.wet(effects.load("mda:Delay"), dry, delay.settings, RATE_HZ)
+    reference = blackbox.wet(effects.load("mda:Delay"), dry, settings, RATE_HZ)
     assert match(dry, reference, **given).audio.shape == (1, dry.size)
     stereo = match(np.stack([dry, 0.5 * dry]), reference, **given).audio
     assert stereo.shape == (2, dry.size)
     assert not np.allclose(stereo[0], 2 * stereo[1])
 
 
-def test_an_echo_lasts_as_long_at_another_rate_though_its_setting_counts_samples(dry):
+def test_an_echo_lasts_as_long_at_another_rate_though_its_setting_counts_samples(dry, trained_controller):
     """44.1 kHz: the setting that the controller, made for 24 kHz, gives would be an echo of half the time."""
     effect, settings = effects.load("mda:Delay"), np.array([0.4, 0.1, 0.2, 0.5, 0.8, 0.5])
     reference = blackbox.wet(effect, speech("af_bella", 3), settings, RATE_HZ)
     sound = audio.resample(dry, RATE_HZ, 44_100)
-    given = {"effect": "mda:Delay", "controller": Knowing("mda:Delay", settings), "sample_rate_hz": 44_100}
+    knowing = answering(trained_controller, settings, effect="mda:Delay")
+    given = {"effect": "mda:Delay", "controller": knowing, "sample_rate_hz": 44_100}
     found = match(sound, reference, reference_rate_hz=RATE_HZ, **given)
-    used = [about["setting"] for about in found.settings.values()]
+    used = settings_of(found)
     true_ms = delay_samples(*settings[:2])[0] / RATE_HZ * 1000
     taps_ms = np.array(delay_samples(*used[:2])) / 44.1
     assert np.abs(taps_ms - true_ms).min() < 4
@@ -164,51 +158,51 @@ def test_an_echo_lasts_as_long_at_another_rate_though_its_setting_counts_samples
     assert found.sample_rate_hz == 44_100 and found.audio.shape == (1, sound.size)
 
 
-def test_settings_in_seconds_are_not_touched_at_another_rate(dry, reference):
+def test_settings_in_seconds_are_not_touched_at_another_rate(dry, reference, trained_controller):
     settings = np.array([0.5, 0.3, 0.5])
-    knowing = Knowing("pedalboard:Delay", settings)
+    knowing = answering(trained_controller, settings, effect="pedalboard:Delay")
     given = {"effect": "pedalboard:Delay", "controller": knowing, "sample_rate_hz": 48_000}
     found = match(audio.resample(dry, RATE_HZ, 48_000), reference, reference_rate_hz=RATE_HZ, **given)
-    assert [about["setting"] for about in found.settings.values()] == settings.tolist()
+    np.testing.assert_allclose(settings_of(found), settings, atol=1e-6)
 
 
-def test_auto_ranks_what_the_controller_knows_and_with_a_search_all_that_is_installed(dry, reference, monkeypatch):
-    both = Knowing()
-    both.effects = ("pedalboard:Invert", "mda:Overdrive")
-    both.predict = lambda clip, ref, effect: TRUTH[: len(effects.load(effect).params)]
-    found = match(dry, reference, effect="auto", controller=both)
-    assert [name for name, _ in found.ranking] == ["mda:Overdrive", "pedalboard:Invert"]
-    assert found.effect == "mda:Overdrive" and found.ranking[0][1] == found.distance
+def test_auto_ranks_what_the_controller_knows_and_with_a_search_all_that_is_installed(
+    dry, reference, knowing, counted, monkeypatch
+):
+    knowing = answering(knowing, [0.5], effect="pedalboard:Gain", gain=0.5)
+    found = match(dry, reference, knowing, effect="auto")
+    assert {name for name, _ in found.ranking} == {"mda:Overdrive", "mda:Delay", "pedalboard:Gain"}
+    assert [distance for _, distance in found.ranking] == sorted(distance for _, distance in found.ranking)
+    assert found.effect == "mda:Overdrive" and found.ranking[0] == (found.effect, found.distance)
 
     names = ["pedalboard:Gain", "lv2:nowhere/Nope", "vst3:slow.vst3", "mda:Overdrive", "pedalboard:Clipping"]
     monkeypatch.setattr(effects, "available", lambda: names)
-    found = match(dry, reference, effect="auto", refine_s=3)
+    found = match(dry, reference, knowing, effect="auto", refine_s=10)
     assert found.effect == "mda:Overdrive"
-    assert {name for name, _ in found.ranking} == {"pedalboard:Gain", "mda:Overdrive", "pedalboard:Clipping"}
+    assert {name for name, _ in found.ranking} == {"mda:Delay", *names[0:1], *names[3:]}
     assert list(found.left_out) == ["lv2:nowhere/Nope"]
 
 
-def test_a_search_that_is_interrupted_still_gives_its_best(dry, reference, monkeypatch):
-    class Impatient(Space):
-        calls = 0
+def test_a_search_that_is_interrupted_still_gives_its_best(dry, reference, trained_controller, monkeypatch):
+    distance, calls = candidates.Task.distance, []
 
-        def distance(self, a, b):
-            self.calls += 1
-            if self.calls == 30:
-                raise KeyboardInterrupt
-            return super().distance(a, b)
+    def impatient(self, effect, settings):
+        calls.append(distance(self, effect, settings))
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+        return calls[-1]
 
-    found = match(dry, reference, space=Impatient(), refine_s=20)
-    assert found.interrupted and found.distance < math.inf
+    monkeypatch.setattr(candidates.Task, "distance", impatient)
+    found = match(dry, reference, trained_controller, refine_s=60)
+    assert found.interrupted and found.distance in calls
 
 
 @pytest.mark.parametrize(
     "given, message",
     [
         ({"effect": "mda:Nope"}, "unknown effect 'mda:Nope'"),
-        ({"effect": "pedalboard:Gain", "controller": Knowing()}, "does not know pedalboard:Gain, only mda:Overdrive"),
-        ({}, "no controller is trained: notebook 05_controller_training"),
-        ({"effect": "auto"}, "no controller is trained"),
+        ({"effect": "pedalboard:Gain"}, "does not know pedalboard:Gain, only mda:Overdrive, mda:Delay: give seconds"),
+        ({"effect": "lv2:nowhere/Nope", "refine_s": 1}, "nowhere"),
         ({"refine_s": -1}, "the time for the search is -1 s"),
         ({"refine_s": math.nan}, "the time for the search is nan s"),
         ({"sound": np.zeros(RATE_HZ, np.float32)}, "the input is silent"),
@@ -220,20 +214,27 @@ def test_a_search_that_is_interrupted_still_gives_its_best(dry, reference, monke
         ({"sound": np.ones((3, RATE_HZ), np.float32)}, "the input has 3 channels: effects take 1 or 2"),
     ],
 )
-def test_what_cannot_be_matched_is_refused_in_a_sentence(dry, reference, given, message):
+def test_what_cannot_be_matched_is_refused_in_a_sentence(dry, reference, trained_controller, given, message):
     given = {"sound": dry, "reference": reference} | given
     with pytest.raises(ValueError, match=message):
-        match(given.pop("sound"), given.pop("reference"), **given)
+        match(given.pop("sound"), given.pop("reference"), trained_controller, **given)
+
+
+def test_without_a_trained_controller_it_is_said_what_trains_one(dry, reference, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
+    for effect in ("mda:Overdrive", "auto"):
+        with pytest.raises(ValueError, match="no trained controller: notebook 05_controller_training trains one"):
+            match(dry, reference, None, effect=effect, refine_s=1)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("rate, channels, suffix", [(24_000, 1, "wav"), (44_100, 2, "flac"), (8_000, 1, "wav")])
 def test_the_file_that_comes_out_has_the_rate_the_channels_and_the_length_of_the_input(
-    folder, dry, rate, channels, suffix
+    folder, dry, knowing, rate, channels, suffix
 ):
     sound = np.stack([audio.resample(dry, RATE_HZ, rate)] * channels)
     audio.save(folder / "dry.wav", sound, rate)
-    found = match_files(folder, out_path=folder / "new" / f"out.{suffix}")
+    found = match_files(folder, knowing, out_path=folder / "new" / f"out.{suffix}")
     written, written_hz = audio.load(folder / "new" / f"out.{suffix}")
     assert written_hz == found.sample_rate_hz == rate
     assert written.shape == sound.shape
@@ -241,9 +242,9 @@ def test_the_file_that_comes_out_has_the_rate_the_channels_and_the_length_of_the
     assert [path.name for path in (folder / "new").iterdir()] == [f"out.{suffix}"]
 
 
-def test_half_a_second_is_enough(folder, dry, reference):
+def test_half_a_second_is_enough(folder, dry, knowing):
     audio.save(folder / "dry.wav", dry[: RATE_HZ // 2 + 5000][-RATE_HZ // 2 :], RATE_HZ)
-    assert match_files(folder).audio.shape == (1, RATE_HZ // 2)
+    assert match_files(folder, knowing).audio.shape == (1, RATE_HZ // 2)
 
 
 def test_of_a_long_sound_loud_passages_from_all_over_it_are_measured(tmp_path):
@@ -264,27 +265,27 @@ def test_of_a_long_sound_loud_passages_from_all_over_it_are_measured(tmp_path):
         )
 
 
-def test_a_long_reference_does_not_have_to_fit_into_memory(folder, monkeypatch):
+def test_a_long_reference_does_not_have_to_fit_into_memory(folder, knowing, monkeypatch):
     sound = np.tile(soundfile.read(folder / "ref.flac", dtype="float32")[0], 25)
     audio.save(folder / "ref.flac", sound, RATE_HZ)
-    short = match_files(folder, reference_path=folder / "ref.flac")
+    short = match_files(folder, knowing)
     loaded = []
     monkeypatch.setattr(
         audio, "load", lambda path, load=audio.load, **given: loaded.append(path) or load(path, **given)
     )
-    assert match_files(folder).distance == short.distance
+    assert match_files(folder, knowing).distance == short.distance
     assert loaded == [folder / "dry.wav"]
 
 
-def test_a_damaged_long_reference_is_refused(folder):
+def test_a_damaged_long_reference_is_refused(folder, knowing):
     sound = 0.1 * np.sin(np.arange(70 * RATE_HZ, dtype=np.float32))
     sound[-5000] = np.nan
     soundfile.write(folder / "nan.wav", sound, RATE_HZ, subtype="FLOAT")
     with pytest.raises(ValueError, match="nan.wav holds NaN"):
-        match_files(folder, reference_path=folder / "nan.wav")
+        match_files(folder, knowing, reference_path=folder / "nan.wav")
 
 
-def test_no_two_of_the_three_files_may_be_the_same(folder):
+def test_no_two_of_the_three_files_may_be_the_same(folder, knowing):
     os.symlink(folder / "dry.wav", folder / "link.wav")
     os.link(folder / "ref.flac", folder / "hard.flac")
     before = (folder / "dry.wav").read_bytes()
@@ -297,11 +298,11 @@ def test_no_two_of_the_three_files_may_be_the_same(folder):
         ({"out_path": folder / ".." / folder.name / "dry.wav"}, "input and output"),
     ):
         with pytest.raises(ValueError, match=f"{words} are the same file"):
-            match_files(folder, **given)
+            match_files(folder, knowing, **given)
     assert (folder / "dry.wav").read_bytes() == before
 
 
-def test_an_output_that_cannot_be_written_is_told_before_the_work_begins(folder, monkeypatch):
+def test_an_output_that_cannot_be_written_is_is_told_before_the_work_begins(folder, knowing, monkeypatch):
     monkeypatch.setattr(search, "minimise", None)
     (folder / "file").touch()
     for out, error, message in (
@@ -310,14 +311,14 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work_begins(folder,
         (folder, ValueError, "suffix"),
     ):
         with pytest.raises(error, match=message):
-            match_files(folder, out_path=out)
+            match_files(folder, knowing, out_path=out)
     (folder / "out.wav").mkdir()
     with pytest.raises(ValueError, match="is a folder"):
-        match_files(folder)
+        match_files(folder, knowing)
 
 
-def test_a_missing_file_is_named_and_nothing_is_written(folder):
+def test_a_missing_file_is_named_and_nothing_is_written(folder, knowing):
     for given in ({"input_path": folder / "none.wav"}, {"reference_path": folder / "none.wav"}):
         with pytest.raises(audio.AudioError, match=r"none\.wav does not exist"):
-            match_files(folder, **given)
+            match_files(folder, knowing, **given)
     assert not (folder / "out.wav").exists()

@@ -168,7 +168,7 @@ def summary(scores: Scores) -> dict:
         `refined_gap_closed`): (none - ours) / (none - oracle) of the means, left out where the oracle is no better than
         none. Of `mrstft_wide` also both for each kind of case, `same_speaker` and `other_speaker`. `settings`: of each
         parameter mean absolute error `mae`, that of the middle `mae_mean`, and `r2`. `left_dry`: share of the cases
-        in which ours is the dry input; `refined_left_dry`, `refine_s` likewise. `n`: number of cases.
+        in which ours is the dry input; `refined_left_dry` likewise. `n`: number of cases.
     """
     found = {name: means for name, answers in scores.values.items() if (means := _means(name, answers))}
     for name, cases in (("same_speaker", scores.same_speaker), ("other_speaker", ~scores.same_speaker)):
@@ -177,7 +177,6 @@ def summary(scores: Scores) -> dict:
     found |= {"n": len(scores.same_speaker), "left_dry": float(scores.left_dry["ours"].mean())}
     if "refined" in scores.left_dry:
         found["refined_left_dry"] = float(scores.left_dry["refined"].mean())
-        found["refine_s"] = float(scores.refine_s.mean())
     if scores.true is not None:
         names = effects.load(scores.effect).param_names
         found["settings"] = {
