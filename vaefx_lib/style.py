@@ -115,9 +115,10 @@ class Space:
         return np.sign(deviations) * np.maximum(np.abs(deviations) - np.float32(CLEAR), 0)
 
     def distance(self, wanted: Style, other: Style) -> float:
-        """How far one style is from another: about 1 between two passages of the same, 0 for the same sound.
+        """How far one style is from another: 0 for the same sound, and without a unit.
 
-        The mean square of the whitened differences, plus how unlike the clear echoes are. It has no unit.
+        The mean square of the whitened differences, plus how unlike the clear echoes are. 1 is what two passages of one
+        style differ by if their voices are those that the space was fitted on; voices never heard are 2.6 to 3 apart.
 
         References
         ----------
