@@ -1,5 +1,6 @@
 """`vaefx match` and `evaluate controller`: answers on stdout, errors as one line, the same answer as the library's."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,7 +9,6 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 from conftest import answering
-from test_match_scores import Settled
 from test_matching import TRUTH, speech
 
 from vaefx_lib import audio, blackbox, config, controller, corpora, effects, figures, match_scores, match_study
@@ -158,15 +158,11 @@ def test_a_search_of_no_time_is_refused(folder, seconds):
 
 
 # --- evaluate controller ----------------------------------------------------------------------------------------------
-class Guessing(Settled):
-    """A controller of one effect."""
-
-    effects = ("mda:Overdrive",)
-
-
 @pytest.fixture
-def guessing(folder, monkeypatch):
-    monkeypatch.setattr(controller, "load", lambda path: Guessing())
+def guessing(folder, monkeypatch, trained_controller):
+    """The trained controller, but it knows only one of its effects."""
+    one = dataclasses.replace(trained_controller, effects=("mda:Overdrive",))
+    monkeypatch.setattr(controller, "load", lambda path: one)
     return folder
 
 
