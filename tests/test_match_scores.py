@@ -40,6 +40,7 @@ class Settled:
 
     def __init__(self, settings=(0.9, 0.2, 0.5), expected=1.0):
         self.settings, self.expected, self.space = np.array(settings), expected, plain_space()
+        self.echoes = {}
 
     def proposals(self, dry, reference, effect, *, count, seed):
         drawn = np.random.default_rng(seed).uniform(size=(count, len(self.settings)))
