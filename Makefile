@@ -54,7 +54,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures test study study-match bench-render bench-train bench-controller lint format lab clean
+.PHONY: help figures test study bench-render bench-train bench-controller lint format lab clean
 
 help: ## print this
 	@echo 'make TARGET [PRESET=report|smoke|seven|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
@@ -70,9 +70,6 @@ test: $(READY) ## run the tests
 study: $(READY) ## the main claims over three seeds and with seven effects, into figures/metrics.json (half an hour)
 	$(VAEFX) render --preset report
 	$(VAEFX) study
-
-study-match: $(READY) ## matches with nine effects into figures/metrics.json (hours; MUSIC=DIR adds music, a sub-folder per piece)
-	$(VAEFX) study-match $(if $(MUSIC),--music '$(MUSIC)')
 
 bench-render: $(READY) ## measure speed and memory of rendering into figures/benchmarks.json (10 minutes, nothing else running)
 	$(PY) tests/bench_render.py

@@ -1,7 +1,8 @@
 """Training a controller: a warm start on known settings, end to end through the effects, then what to expect of it.
 
 The encoder is frozen: what it says of each (dry, reference) is computed once. Through an effect the loss is that of the
-sound, MRSTFT + L1, and its gradient is SPSA's; the error of the settings is watched beside, and never trained on then.
+sound, MRSTFT + L1, and its gradient is SPSA's. The answers then learn from the sound alone, and their error is only
+watched; the distributions beside them go on learning known settings, through the layers that both share.
 """
 
 from __future__ import annotations
