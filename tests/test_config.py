@@ -27,7 +27,7 @@ def test_every_field_of_a_config_is_written_and_read():
         render=config.Render("folder:x", ("mda:Delay",), 1, 2, 3, 4, 5, 2, -6.0, 0.7, 8, 9),
         vae=config.Vae("conv2d", ("wet",), 1, 2, 3, (4, 5)),
         train=config.Train(0.1, "adamw", 0.2, 3, 6, 0.4, 0.5, 7),
-        controller=config.Controller(1, 2, 3, 4, 5, 6, 0.7, 8, 9),
+        controller=config.Controller(1, 2, 3, 4, 5, 0.6, 7, 8),
     )
     plain = config.Preset("plain")
     for part in ("stft", "render", "vae", "train", "controller"):
@@ -56,7 +56,7 @@ def test_text_that_is_no_preset_is_a_value_error(text):
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(ValueError, match="'week6'.*report, smoke, seven, phase, week5, paper"):
+    with pytest.raises(ValueError, match="'week6'.*report, smoke, seven, nine, phase, week5, paper"):
         config.preset("week6")
 
 

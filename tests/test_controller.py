@@ -106,12 +106,16 @@ def test_draws_are_as_frequent_as_the_distribution_says():
     assert drawn[:, 1].std() == pytest.approx(12**-0.5, abs=0.01)
 
 
-def test_the_expectation_never_rises_with_the_distance_that_is_left(trained_controller):
+def test_the_more_a_match_was_expected_to_bring_the_more_it_is_believed_to(trained_controller):
     for effect in (OVERDRIVE, DELAY, "pedalboard:Reverb"):  # of one that it does not know, what holds for all
-        expected = [trained_controller.expected_improvement(effect, 2.0, left) for left in np.linspace(0, 9, 50)]
-        assert np.isfinite(expected).all()
-        assert (np.diff(expected) <= 1e-12).all() and expected[0] > expected[-1]
-    assert np.isfinite(trained_controller.expected_improvement(OVERDRIVE, 0.0, 0.0))
+        believed = [trained_controller.expected_improvement(effect, gain) for gain in np.linspace(-1, 9, 50)]
+        assert np.isfinite(believed).all()
+        assert (np.diff(believed) >= -1e-12).all()
+    lines = trained_controller.calibration
+    assert lines.keys() == {OVERDRIVE, DELAY, "any"}
+    for effect, line in ((OVERDRIVE, lines[OVERDRIVE]), ("pedalboard:Reverb", lines["any"])):
+        for gain, came in line.T:
+            assert trained_controller.expected_improvement(effect, gain) == came
 
 
 def test_a_controller_may_answer_the_same_to_everything(trained_controller, pair):
@@ -121,7 +125,7 @@ def test_a_controller_may_answer_the_same_to_everything(trained_controller, pair
         fixed = answering(trained_controller, settings, effect=effect, gain=0.3)
         np.testing.assert_allclose(fixed.predict(*pair, effect), settings, atol=1e-6)
         np.testing.assert_array_equal(fixed.predict(*pair, DELAY), trained_controller.predict(*pair, DELAY))
-        assert fixed.expected_improvement(effect, 1, 5) == 0.3
+        assert fixed.expected_improvement(effect, 5) == 0.3
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -136,7 +140,7 @@ def test_a_saved_and_loaded_controller_answers_the_same(folder, trained_controll
                 assert np.array_equal(one, other)
             one, other = (made.proposals(*pair, effect, count=9, seed=4) for made in (trained_controller, again))
             assert np.array_equal(one, other)
-            assert again.expected_improvement(effect, 2, 1) == trained_controller.expected_improvement(effect, 2, 1)
+            assert again.expected_improvement(effect, 0.7) == trained_controller.expected_improvement(effect, 0.7)
     assert not list((tmp_path / "again").glob(".*"))  # nothing is left half written
     about = json.loads((tmp_path / "again" / "manifest.json").read_text())
     assert about["fingerprint"] == "a key"
@@ -148,10 +152,10 @@ def test_no_file_is_a_pickle(folder, monkeypatch):
         monkeypatch.setattr(module, "load", None)
     monkeypatch.setattr(pickle, "Unpickler", None)
     controller.load(folder)
-    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".csv", ".json"}
+    assert {path.suffix for path in folder.iterdir() if path.is_file()} == {".safetensors", ".csv", ".json"}
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "space.safetensors", "library.safetensors", "history.csv"])
+@pytest.mark.parametrize("name", ["model.safetensors", "scale.safetensors", "library.safetensors", "history.csv"])
 @pytest.mark.parametrize("damage", ["a byte", "half", "gone"])
 def test_a_damaged_file_is_named(folder, name, damage):
     path = folder / name

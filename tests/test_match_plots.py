@@ -33,6 +33,10 @@ END_TO_END = {
     "loss_middle": np.full(16, 1.8),
     "settings_mae": np.geomspace(0.16, 0.15, 16),
 }
+DUMMY = {
+    "mda:Overdrive": (["drive", "muffle", "output"], ["output"], np.full((3, 61, 3), 0.3)),
+    "mda:Delay": (NAMES[2:], ["output"], np.geomspace(0.3, 0.01, 61)[:, None] * RNG.uniform(0.8, 1, (3, 1, 4))),
+}
 BELIEFS = RNG.dirichlet(np.ones(64), 6)
 FIGURES = {
     "scatter": lambda: match_plots.plot_settings_scatter(TRUE, PREDICTED, NAMES, effect="mda:Delay"),
@@ -42,6 +46,7 @@ FIGURES = {
     "gap": lambda: match_plots.plot_gap(TABLE, title="Unseen speakers"),
     "gap, one": lambda: match_plots.plot_gap({"Overdrive": ROW | {"gap_closed": 0.5}}, title="Unseen speakers"),
     "training": lambda: match_plots.plot_controller_training(HISTORY, END_TO_END),
+    "dummy": lambda: match_plots.plot_dummy(DUMMY, aim=0.05),
     "distributions": lambda: match_plots.plot_distributions(
         BELIEFS, TRUE[0], NAMES, effect="mda:Delay", predicted=PREDICTED[0]
     ),
@@ -127,6 +132,19 @@ def test_the_training_is_drawn_beside_what_it_has_to_beat():
     assert levels == {"dry input": 2.0, "all settings 0.5": 1.8, "best there is": 0.0}
     np.testing.assert_array_equal(heard.lines[0].get_ydata(), END_TO_END["loss"])
     np.testing.assert_array_equal(fig.axes[2].lines[0].get_ydata(), HISTORY["settings_mae"])
+
+
+def test_errors_are_drawn_as_the_mean_over_the_seeds_and_what_cannot_be_heard_is_dashed():
+    fig = match_plots.plot_dummy(DUMMY, aim=0.05)
+    errors = DUMMY["mda:Delay"][2]
+    tone, output, aim = fig.axes[1].lines[1], fig.axes[1].lines[3], fig.axes[1].lines[4]
+    np.testing.assert_allclose(tone.get_ydata(), errors[:, :, 1].mean(0))
+    assert tone.get_label() == "fb_tone" and tone.get_linestyle() == "-"
+    assert output.get_label() == "output (inaudible)" and output.get_linestyle() == "--"
+    assert set(aim.get_ydata()) == {0.05}
+    band = fig.axes[1].collections[1].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(errors[:, :, 1].max())
+    assert band[:, 1].min() == pytest.approx(errors[:, :, 1].min())
 
 
 def test_a_flat_belief_lies_on_the_line_of_knowing_nothing():

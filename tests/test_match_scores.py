@@ -1,15 +1,16 @@
 """Scores of matches: what a case is, what each answer is worth, and that the best is the best."""
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
 import pytest
+from conftest import answering
 
 from vaefx_lib import (
     audio,
     blackbox,
+    candidates,
     config,
     corpora,
     effects,
@@ -18,40 +19,11 @@ from vaefx_lib import (
     match_scores,
     metrics,
     pairs,
-    style,
+    refining,
 )
-from vaefx_lib.controller import BINS
 from vaefx_lib.passages import RATE_HZ, SAMPLES
 
 OVERDRIVE = "mda:Overdrive"
-
-
-@functools.cache
-def plain_space():
-    """Every measure counts the same, and echoes do not."""
-    count = len(style.measure(np.random.default_rng(0).normal(size=SAMPLES)).numbers)
-    return style.Space(np.eye(count, dtype=np.float32), np.full(style.LONGEST, 1e9, np.float32))
-
-
-class Settled:
-    """A controller with one answer to everything."""
-
-    effects = (OVERDRIVE, "mda:Delay")
-
-    def __init__(self, settings=(0.9, 0.2, 0.5), expected=1.0):
-        self.settings, self.expected, self.space = np.array(settings), expected, plain_space()
-        self.echoes = {}
-
-    def proposals(self, dry, reference, effect, *, count, seed):
-        drawn = np.random.default_rng(seed).uniform(size=(count, len(self.settings)))
-        drawn[0] = self.settings
-        return drawn
-
-    def distribution(self, dry, reference, effect):
-        return np.full((len(self.settings), BINS), 1 / BINS)
-
-    def expected_improvement(self, effect, baseline_distance, distance):
-        return self.expected
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +35,12 @@ def speakers():
 @pytest.fixture(scope="module")
 def case(speakers):
     return match_cases.draw(speakers, OVERDRIVE, index=1, seed=3)
+
+
+@pytest.fixture
+def settled(trained_controller):
+    """A controller with one answer to everything, of which it expects something."""
+    return answering(trained_controller, (0.9, 0.2, 0.5), gain=1.0)
 
 
 def score(speakers, controller, **given):
@@ -172,83 +150,75 @@ def answers(case, controller, **given):
     return match_answers.give(controller, OVERDRIVE, case, metrics.MrstftTo(case.target), **given)
 
 
-def unlike(reference, sound):
-    return plain_space().distance(style.measure(reference), style.measure(sound))
-
-
-def test_with_the_true_settings_every_distance_is_0_and_the_whole_gap_is_closed(speakers, case):
-    class Oracle(Settled):
-        def proposals(self, dry, reference, effect, *, count, seed):
-            return np.stack([c.settings for c in cases if np.allclose(c.dry, dry, rtol=1e-5)])
-
-    cases = [match_cases.draw(speakers, OVERDRIVE, index=i, seed=1) for i in range(3)]
-    scores = score(speakers, Oracle(), n=3)
+def test_with_the_true_settings_every_distance_is_0(speakers, trained_controller):
+    true = match_cases.draw(speakers, OVERDRIVE, index=0, seed=1).settings
+    scores = score(speakers, answering(trained_controller, true, gain=1.0), n=1)
     found = match_scores.summary(scores)
     for name in ("mrstft_wide", "mrstft", "msd", "sce_hz", "cfe_db", "lufs_error"):
-        assert found[name]["ours"] == found[name]["oracle"] == 0
-        assert found[name]["gap_closed"] == 1
+        assert found[name]["oracle"] == 0
+        assert found[name]["network"] < 1e-4 * found[name]["none"], name  # it is of 32 bit
         assert found[name]["none"] > 0 and found[name]["random"] > 0 and found[name]["mean"] > 0
-    np.testing.assert_array_equal(scores.true, scores.predicted)
-    assert all(about["mae"] == 0 and about["r2"] == 1 for about in found["settings"].values())
+        assert found[name]["gap_closed"] == pytest.approx(1 - found[name]["ours"] / found[name]["none"])
+    np.testing.assert_allclose(scores.predicted, scores.true, atol=1e-6)
+    np.testing.assert_array_equal(scores.true, [true])
+    assert all(about["mae"] < 1e-6 < about["mae_mean"] for about in found["settings"].values())
 
 
-def test_what_is_not_expected_to_help_is_scored_as_the_dry_input(case):
-    hopeless = answers(case, Settled(expected=-0.1))
+def test_what_is_not_expected_to_help_is_scored_as_the_dry_input(case, trained_controller):
+    hopeless = answers(case, answering(trained_controller, case.settings, gain=-0.1))
     assert hopeless.left_dry == {"ours": True}
     assert hopeless.sounds["ours"] is hopeless.sounds["none"] is case.dry
-    hopeful = answers(case, Settled(case.settings))
+    hopeful = answers(case, answering(trained_controller, case.settings, gain=1.0))
     assert hopeful.left_dry == {"ours": False}
-    np.testing.assert_array_equal(hopeful.sounds["ours"], case.target)
-    np.testing.assert_array_equal(hopeless.sounds["ours_forced"], answers(case, Settled()).sounds["ours_forced"])
+    assert hopeful.sounds["ours"] is hopeful.sounds["ours_forced"]
+    np.testing.assert_allclose(hopeful.sounds["network"], case.target, atol=1e-5)
+    np.testing.assert_array_equal(hopeless.sounds["ours_forced"], hopeful.sounds["ours_forced"])
 
 
-def test_the_confidence_is_asked_with_the_distances_of_style_before_and_after(case):
-    class Asked(Settled):
-        def expected_improvement(self, *about):
-            asked.append(about)
-            return 1.0
-
-    asked = []
-    given = answers(case, Asked())
-    ((effect, before, after),) = asked
-    assert effect == OVERDRIVE
-    assert before == pytest.approx(unlike(case.reference, case.dry), rel=1e-3)
-    assert after == pytest.approx(unlike(case.reference, given.sounds["ours"]), rel=1e-3)
+def test_the_confidence_is_that_of_the_gain_that_is_expected_over_the_likely_settings(case, settled):
+    task, fx = candidates.Task([case.dry], RATE_HZ, [case.reference], RATE_HZ, settled), effects.load(OVERDRIVE)
+    found = task.refine(fx, task.proposals(fx, count=refining.QUICK)).refined
+    gain = found.expected_dry - found.expected
+    for border, left_dry in ((gain + 1e-3, True), (gain - 1e-3, False)):
+        line = np.array([[border - 1, border + 1], [-1, 1]])  # from the border on it is worth something
+        careful = dataclasses.replace(settled, calibration=dict.fromkeys(settled.calibration, line))
+        assert answers(case, careful).left_dry == {"ours": left_dry}
 
 
-def test_a_search_is_nearer_to_the_reference_than_what_it_begins_with(case):
-    given = answers(case, Settled((0.1, 0.9, 0.5)), refine_evaluations=60)
-    ours, refined = (unlike(case.reference, given.sounds[f"{name}_forced"]) for name in ("ours", "refined"))
-    assert refined < 0.5 * ours
-    assert given.refine_s > 0 and "refined" in given.left_dry
+def test_a_search_is_nearer_to_the_truth_than_a_wrong_answer_of_the_network(case, trained_controller):
+    wrong = np.where(case.settings > 0.5, 0.1, 0.9)
+    given = answers(case, answering(trained_controller, wrong, gain=1.0), refine_evaluations=60)
+    network, refined = (metrics.mrstft_wide(case.target, given.sounds[name]) for name in ("network", "refined"))
+    assert refined < 0.7 * network
+    assert given.refine_s > 0 and given.left_dry["refined"] is False
 
 
-def test_the_oracle_of_another_effect_is_no_worse_than_any_other_answer(speakers):
-    scores = score(speakers, Settled(), made_by="pedalboard:Distortion", refine_evaluations=20, oracle_evaluations=40)
+def test_the_oracle_of_another_effect_is_no_worse_than_any_other_answer(speakers, settled):
+    scores = score(speakers, settled, made_by="pedalboard:Distortion", refine_evaluations=20, oracle_evaluations=40)
     values = scores.values["mrstft_wide"]
-    for answer in ("none", "mean", "ours", "ours_forced", "refined"):
+    for answer in ("none", "mean", "network", "ours", "ours_forced", "refined"):
         assert (values["oracle"] <= values[answer]).all(), answer
     assert (values["oracle"] > 0).all() and scores.true is None
     assert "settings" not in match_scores.summary(scores)
 
 
-def test_where_the_effect_can_only_harm_the_oracle_is_the_dry_input(case):
+def test_where_the_effect_can_only_harm_the_oracle_is_the_dry_input(case, settled):
     quiet = dataclasses.replace(case, target=case.dry)
-    given = match_answers.give(Settled(), OVERDRIVE, quiet, metrics.MrstftTo(case.dry), oracle_evaluations=1)
+    given = match_answers.give(settled, OVERDRIVE, quiet, metrics.MrstftTo(case.dry), oracle_evaluations=1)
     assert given.sounds["oracle"] is case.dry
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
-def test_scores_do_not_depend_on_the_number_of_threads(speakers):
-    one, two = (score(speakers, Settled(), n=3, workers=w, refine_evaluations=8) for w in (1, 2))
+def test_scores_do_not_depend_on_the_number_of_threads(speakers, settled):
+    one, two = (score(speakers, settled, n=3, workers=w, refine_evaluations=8) for w in (1, 2))
     for name, by_answer in one.values.items():
         for answer, values in by_answer.items():
             np.testing.assert_array_equal(values, two.values[name][answer])
     np.testing.assert_array_equal(one.true, two.true)
 
 
-def test_progress_is_told_on_stderr(speakers, capsys):
-    score(speakers, Settled(), n=1, progress=True)
+def test_progress_is_told_on_stderr(speakers, settled, capsys):
+    score(speakers, settled, n=1, progress=True)
     told = capsys.readouterr()
     assert told.out == "" and told.err.startswith("mda:Overdrive: 1 of 1 cases after ")
 
@@ -262,16 +232,16 @@ def test_progress_is_told_on_stderr(speakers, capsys):
         ({"made_by": "mda:Nope"}, "unknown effect 'mda:Nope'"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(speakers, given, message):
+def test_what_cannot_be_scored_is_refused(speakers, settled, given, message):
     with pytest.raises(ValueError, match=message):
-        score(speakers, Settled(), **given)
+        score(speakers, settled, **given)
 
 
-def test_an_effect_that_the_controller_does_not_know_is_refused(speakers):
+def test_an_effect_that_the_controller_does_not_know_is_refused(speakers, settled):
     with pytest.raises(ValueError, match="does not know 'mda:Ambience': it knows mda:Overdrive, mda:Delay"):
-        match_scores.score(Settled(), "mda:Ambience", speakers, n=1)
+        match_scores.score(settled, "mda:Ambience", speakers, n=1)
     with pytest.raises(ValueError, match="at least one speaker"):
-        match_scores.score(Settled(), OVERDRIVE, {}, n=1)
+        match_scores.score(settled, OVERDRIVE, {}, n=1)
 
 
 def made(values, true=None, predicted=None, same=(True, False, True, False), left=(True, False, False, False)):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vaefx_lib import audio, blackbox, effects, references, style
+from vaefx_lib import audio, blackbox, critic, effects, references, style
 from vaefx_lib.effects.mda import delay_samples
 
 RATE_HZ = style.RATE_HZ
@@ -21,8 +21,8 @@ def passages(controlled):
 
 
 @pytest.fixture(scope="module")
-def space(trained_controller):
-    return trained_controller.space
+def space():
+    return critic.load().space
 
 
 def through(effect, passages, settings):
@@ -54,12 +54,12 @@ def test_measures_are_finite_and_as_many_for_any_length_and_any_sound():
         assert s.numbers.dtype == s.cepstrum.dtype == np.float32
 
 
-def test_sound_in_another_order_measures_nearly_the_same_and_filtered_sound_does_not(passages, space):
+def test_sound_in_another_order_measures_nearly_the_same_and_distorted_sound_does_not(passages, space):
     """Long-term: what comes first makes no difference."""
-    distance = space.target(style.measure(passages[0]))
-    turned = distance(style.measure(np.roll(passages[0], len(passages[0]) // 2)))
-    muffled = distance(style.measure(blackbox.wet(OVERDRIVE, passages[0], [0, 0.7, 0.5], RATE_HZ)))
-    assert 1.5 * turned < muffled
+    for x in passages[1:]:
+        distance = space.target(style.measure(x))
+        turned = distance(style.measure(np.roll(x, len(x) // 2)))
+        assert 1.5 * turned < distance(style.measure(blackbox.wet(OVERDRIVE, x, [0.7, 0.3, 0.5], RATE_HZ)))
 
 
 @pytest.mark.parametrize("lag", [500, 2400, 9000, 20_000])
@@ -151,6 +151,22 @@ def test_the_distance_as_a_function_is_the_distance(passages, space):
     kept = other.cepstrum.copy()
     space.target(wanted)(other)
     assert np.array_equal(other.cepstrum, kept)
+    parts = space.compare(wanted)(other)
+    assert parts.shape == (5,) and parts.dtype == np.float32
+    assert style.total(parts) == space.distance(wanted, other)
+    np.testing.assert_array_equal(style.total(np.stack([parts, 0 * parts])), [style.total(parts), 0])
+
+
+def test_the_parts_of_the_distance_are_shares_but_for_the_first(passages, space):
+    """How clear the echoes are and how unlike: 0 to 1, all the same to itself, and coarser where more may be missed."""
+    dry = [style.measure(x) for x in passages[:3]]
+    echoing = through(DELAY, passages[:3], [0.6, 0.3, 0.5, 0.5, 0.9, 0.5])
+    for wanted, clear in ((echoing[0], True), (dry[0], False)):
+        itself, *others = (space.compare(wanted)(one) for one in (wanted, *dry[1:], *echoing[1:]))
+        np.testing.assert_allclose(itself[[0, 2, 3, 4]], 0, atol=1e-6)
+        for parts in others:
+            assert parts[0] > 0 and (parts[1] > 0.5) == clear
+            assert ((parts[1:] >= 0) & (parts[1:] <= 1.5)).all()
 
 
 def test_the_style_of_several_passages_is_nearer_to_the_next_one_than_that_of_a_single_one(passages, space):

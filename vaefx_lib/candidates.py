@@ -9,10 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 
-from vaefx_lib import audio, blackbox, effects, passages, refining, search, sound_loss, style
+from vaefx_lib import audio, blackbox, critic, effects, passages, refining, search, sound_loss, style
 from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
@@ -25,16 +24,30 @@ FINALISTS = 4  # effects that share the second half of a search over all of them
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """The best settings found for one effect."""
+    """The settings of one effect to answer with.
+
+    Attributes
+    ----------
+    effect : Effect
+    settings : array, shape (n_params,)
+    distance : float
+        From the truth, as the critic expects it.
+    refined : Refined
+        How they were found, and at which rate they were tried.
+    """
 
     effect: effects.Effect
     settings: np.ndarray
     distance: float
-    interrupted: bool = False
+    refined: refining.Refined
 
 
 class Task:
-    """An input and a reference made ready: passages at one level, and what the reference measures."""
+    """An input and a reference made ready: passages at one level, and a judge of the input through effects.
+
+    Effects that the controller knows are tried at 24 kHz, at which it learned, and the answer is translated to the
+    input's rate. Others are tried at that rate.
+    """
 
     def __init__(
         self,
@@ -44,49 +57,81 @@ class Task:
         reference_rate_hz: int,
         controller: Controller,
     ):
-        self.rate_hz, self.controller = rate_hz, controller
+        self.rate_hz, self.controller, self.critic = rate_hz, controller, critic.load()
         self.gain = 10 ** (PEAK_DBFS / 20) / max(float(np.abs(passage).max()) for passage in inputs)
         self.inputs = _sounding([passage * np.float32(self.gain) for passage in inputs], "the input")
         references = [self._heard(passage, reference_rate_hz) for passage in references]
         self.references = _sounding(references, "the reference")
         self.wanted = _measured(self.references)
-        self._away = controller.space.target(self.wanted)
         self.dry = [self._heard(passage, rate_hz) for passage in self.inputs]
         self.looks = [(self.dry[i % len(self.dry)], passage) for i, passage in enumerate(self.references)]
-        self.baseline_distance = self._away(_measured(self.dry))
-
-    def distance(self, effect: effects.Effect, settings) -> float:
-        """Of the input at these settings from the reference; infinite where the effect gives silence."""
-        return self._distance(effect, self.inputs, settings, self.rate_hz)
+        dry = _measured(self.dry)
+        self._judge = self.critic.judge(self.wanted, dry)
+        self.baseline_distance = self._judge(dry)
 
     def knows(self, name: str) -> bool:
         """Whether the controller has an answer for this effect."""
         return name in self.controller.effects
 
-    def starts(self, effect: effects.Effect, *, count: int = 1, seed: int = 0) -> np.ndarray:
-        """Settings to begin with, the controller's answer first if it knows the effect; with the right echoes if more
-        than one is wanted."""
-        found = refining.starts(self.controller, effect, self.looks, count=count, seed=seed)
-        if self.knows(effect.name) and self.rate_hz != passages.RATE_HZ:
-            answers = found[: len(self.looks)]
-            best = min(answers, key=lambda settings: self._distance(effect, self.dry, settings, passages.RATE_HZ))
-            found = self._translated(effect, best)[None]
-        if count == 1:
-            return found
-        rate = {"sample_rate_hz": self.rate_hz, "seed": seed}
-        return refining.with_echoes(self.controller, effect, found, self.wanted.cepstrum, **rate)
+    def tried_at_hz(self, effect: effects.Effect) -> int:
+        """The sample rate at which settings of this effect are tried."""
+        return passages.RATE_HZ if self.knows(effect.name) else self.rate_hz
 
-    def distributions(self, effect: effects.Effect) -> list[np.ndarray]:
-        """What the controller believes of the settings, at its own rate."""
-        if self.rate_hz != passages.RATE_HZ or not self.knows(effect.name):
-            return []
-        return [self.controller.distribution(dry, reference, effect.name) for dry, reference in self.looks]
+    def distance(self, effect: effects.Effect, settings, rate_hz: int) -> float:
+        """From the truth, of the input at these settings and this rate, as the critic expects it.
 
-    def _distance(self, effect: effects.Effect, dry: list[np.ndarray], settings, rate_hz: int) -> float:
-        """Of dry passages at a rate, through the effect, from the reference; infinite where all are silent."""
+        Infinite where the effect gives silence.
+        """
+        heard = self._wet(effect, settings, rate_hz)
+        return self._judge(_measured(heard)) if heard else math.inf
+
+    def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
+        """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
+        found = refining.propose(self.controller, effect, self.looks, count=count, seed=seed)
+        given = {"sample_rate_hz": self.tried_at_hz(effect), "noise": self.critic.space.echo_deviation, "seed": seed}
+        return refining.with_echoes(self.controller, effect, found, self.wanted.cepstrum, **given)
+
+    def refine(self, effect: effects.Effect, proposals: np.ndarray, **budget) -> Candidate:
+        """The settings to answer with, by `refining.refine`.
+
+        Raises
+        ------
+        EffectFailed
+            If the effect failed wherever it was tried.
+        """
+        rate_hz, failures = self.tried_at_hz(effect), []
+
+        def judge(settings: np.ndarray) -> float:
+            try:
+                return self.distance(effect, settings, rate_hz)
+            except effects.EffectFailed as error:
+                failures.append(error)
+                return math.inf
+
+        def hear(settings: np.ndarray) -> np.ndarray | None:
+            try:
+                heard = self._wet(effect, settings, rate_hz, count=1)
+            except effects.EffectFailed:
+                return None
+            return _long_enough(heard[0]) if heard else None
+
+        found = refining.refine(judge, hear, proposals, _long_enough(self.dry[0]), **budget)
+        if not math.isfinite(found.expected):
+            if failures:
+                raise failures[0]
+            return Candidate(effect, found.settings, math.inf, found)
+        settings = found.settings if rate_hz == self.rate_hz else self._translated(effect, found.settings)
+        return Candidate(effect, settings, self.distance(effect, settings, self.rate_hz), found)
+
+    def _wet(self, effect: effects.Effect, settings, rate_hz: int, *, count: int | None = None) -> list[np.ndarray]:
+        """Passages of the input through the effect at a rate, the first `count` or all, as they are measured.
+
+        Those that are silent are left out.
+        """
+        dry = (self.inputs if rate_hz == self.rate_hz else self.dry)[:count]
         wet = [blackbox.wet(effect, passage, settings, rate_hz, peak_dbfs=PEAK_DBFS) for passage in dry]
         heard = [self._heard(passage, rate_hz) for passage in wet if not audio.is_silent(passage)]
-        return self._away(_measured(heard)) if heard else math.inf
+        return [sound for sound in heard if not audio.is_silent(sound)]
 
     def _translated(self, effect: effects.Effect, settings: np.ndarray) -> np.ndarray:
         """The settings that sound at the input's rate as these do at 24 kHz, for which the controller was made.
@@ -119,34 +164,18 @@ class Task:
         return audio.peak_level(audio.resample(passage, rate_hz, passages.RATE_HZ)[: passages.SAMPLES], PEAK_DBFS)
 
 
-def of_one(task: Task, name: str, refine_s: float, seed: int, progress=None, *, starts=(), workers=None) -> Candidate:
-    """The best settings of one effect: of those proposed, or of a search that begins there."""
+def of_one(task: Task, name: str, refine_s: float, seed: int, progress=None, *, first=(), workers=None) -> Candidate:
+    """The settings of one effect to answer with; `first` are settings to be tried before all others."""
     effect = effects.load(name)
     if not refine_s and not task.knows(name):
         known = ", ".join(task.controller.effects)
         raise ValueError(f"the controller does not know {name}, only {known}: give seconds for a search")
-    failure = None
-
-    def distance(settings):
-        nonlocal failure
-        try:
-            return task.distance(effect, settings)
-        except effects.EffectFailed as error:
-            failure = error
-            return math.inf
-
     began = time.monotonic()
-    if not len(starts):
-        starts = task.starts(effect, count=refining.PROPOSALS if refine_s else 1, seed=seed)
-    believed = task.distributions(effect) if refine_s else []
-    left_s = max(1e-3, refine_s - (time.monotonic() - began))
-    budget = {"max_evaluations": len(starts)}
-    if refine_s:
-        budget = {"budget_s": left_s, "workers": workers or joblib.cpu_count()}
-    found = refining.refine(distance, starts, believed, seed=seed, progress=progress, **budget)
-    if not math.isfinite(found.value) and failure:
-        raise failure
-    return Candidate(effect, found.settings, found.value, found.interrupted)
+    proposals = task.proposals(effect, count=refining.PROPOSALS if refine_s else refining.QUICK, seed=seed)
+    if len(first):
+        proposals = np.concatenate([first, proposals])
+    budget = {"budget_s": max(1e-3, refine_s - (time.monotonic() - began))} if refine_s else {}
+    return task.refine(effect, proposals, seed=seed, workers=workers, progress=progress, **budget)
 
 
 def of_all(task: Task, refine_s: float, seed: int, progress) -> tuple[list[Candidate], dict[str, str]]:
@@ -177,20 +206,20 @@ def of_all(task: Task, refine_s: float, seed: int, progress) -> tuple[list[Candi
             found[name] = of_one(task, name, refine_s / 2 / len(names), seed, told(i, len(names), 0.0), workers=1)
         except (ValueError, effects.EffectFailed) as error:  # ValueError: of no use at this rate, say
             left_out[name] = str(error)
-        if name in found and found[name].interrupted:
+        if name in found and found[name].refined.interrupted:
             break
     if not found:
         raise ValueError(f"no effect could be tried: {'; '.join(left_out.values())}")
     best = sorted(found.values(), key=lambda candidate: candidate.distance)[:FINALISTS]
-    if refine_s and not any(candidate.interrupted for candidate in found.values()):
+    if refine_s and not any(candidate.refined.interrupted for candidate in found.values()):
         for i, first in enumerate(best):
             left_s = (refine_s - (time.monotonic() - began)) / (len(best) - i)
             if left_s > 0:
-                tell, starts = told(i, len(best), 0.5), [first.settings]
-                again = of_one(task, first.effect.name, left_s, seed + 1, tell, starts=starts)
+                tell, own = told(i, len(best), 0.5), first.refined.settings[None]
+                again = of_one(task, first.effect.name, left_s, seed + 1, tell, first=own)
                 if again.distance < first.distance:
                     found[first.effect.name] = again
-                if again.interrupted:
+                if again.refined.interrupted:
                     break
     return list(found.values()), left_out
 
@@ -198,6 +227,11 @@ def of_all(task: Task, refine_s: float, seed: int, progress) -> tuple[list[Candi
 def _measured(heard: Sequence[np.ndarray]) -> style.Style:
     """The style of all passages together."""
     return style.mean([style.measure(passage) for passage in heard])
+
+
+def _long_enough(sound: np.ndarray) -> np.ndarray:
+    """The sound, repeated if it is shorter than the longest window on which sounds are compared."""
+    return np.resize(sound, max(len(sound), max(refining.WINDOWS)))
 
 
 def _sounding(heard: list[np.ndarray], name: str) -> list[np.ndarray]:

@@ -93,7 +93,6 @@ class Controller:
     """The network from a dry sound and a reference to settings: what it learns from, and how. Effects: `Render`'s."""
 
     n_passages: int = 400  # dry ones of 5.46 s, of training speakers
-    n_classes: int = 600  # effects at some settings, over all kinds, that teach the distance of style
     n_train: int = 3_000  # references for each effect, settings uniform in [0, 1]
     n_valid: int = 200  # the same of unseen speakers: they choose, and calibrate the confidence
     width: int = 256  # of the two hidden layers
@@ -125,7 +124,6 @@ PRESETS = {
         train=Train(max_epochs=5, batch_size=16),
         controller=Controller(
             n_passages=40,
-            n_classes=40,
             n_train=200,
             n_valid=40,
             width=64,
@@ -148,6 +146,23 @@ PRESETS = {
         ),
         vae=Vae(effect_dim=32),
         train=Train(batch_size=28),
+    ),
+    "nine": Preset(
+        "nine",
+        render=Render(
+            effects=(
+                *("mda:Overdrive", "mda:Delay", "lv2:mda/Ambience", "lv2:mda/RingMod", "lv2:mda/Combo"),
+                *("lv2:mda/Dynamics", "lv2:mda/MultiBand", "lv2:mda/ThruZero", "lv2:mda/Leslie"),
+            ),
+            n_train=4_995,
+            n_valid=252,
+            n_test=702,
+            n_dummy_train=0,
+            n_dummy_test=0,
+        ),
+        vae=Vae(effect_dim=32),
+        train=Train(batch_size=27),
+        controller=Controller(n_train=2_000, end_to_end_steps=30),
     ),
     "phase": Preset("phase", vae=Vae(inputs=("dry", "wet", "wet_turn_cos", "wet_turn_sin"))),  # `phase`: relative
     "week5": Preset(
@@ -245,6 +260,11 @@ def vae_dir(preset_name: str) -> Path:
 def controller_dir(preset_name: str) -> Path:
     """Where the trained controller goes."""
     return run_dir(preset_name) / "controller"
+
+
+def playable_dir(preset_name: str) -> Path:
+    """Where the maps to play on go, a folder each."""
+    return run_dir(preset_name) / "playable"
 
 
 def figures_dir(preset_name: str) -> Path:

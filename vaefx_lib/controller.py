@@ -4,9 +4,9 @@ The network reads the VAE's embedding of (dry, reference) and the long-term meas
 one value, and a distribution over its range: a flat one says that the setting cannot be told from the sound. One
 network serves all effects; the last layer is the effect's own.
 
-A trained controller is a folder: `model.safetensors`, `space.safetensors` (the distance of style, and the scale of
-the network's inputs), `library.safetensors` (references at known settings, where a search may begin), `history.csv`,
-`end_to_end.csv`, and `manifest.json` with what it was made from and the sha256 of all.
+A trained controller is a folder: `model.safetensors`, `scale.safetensors` (of the network's inputs, and what a match is
+worth), `library.safetensors` (references at known settings, and echoes), `history.csv`, `end_to_end.csv`, and
+`manifest.json` with what it was made from and the sha256 of all.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
-from vaefx_lib import config, echo_peaks, effects, references, runs, store, style
+from vaefx_lib import config, critic, echo_peaks, effects, references, runs, store, style
 
 BINS = 64  # of the distribution over a setting
 FARTHEST = 5.0  # deviations: inputs of the network beyond are cut off
 SAMPLED = 0.4  # of the proposals: drawn from the distributions; the others are settings of similar references
-MODEL, SPACE, LIBRARY, MANIFEST = "model.safetensors", "space.safetensors", "library.safetensors", "manifest.json"
+MODEL, SCALE, LIBRARY, MANIFEST = "model.safetensors", "scale.safetensors", "library.safetensors", "manifest.json"
 TABLES = ("history.csv", "end_to_end.csv")
 ECHOES = ("settings", "lags", "heights", "moving")  # of `echo_peaks.Fingerprints`
 ABOUT = ("preset", "vae", "seed", "effects", "n_params", "width", "fingerprint", "sha256")  # keys of the manifest
@@ -90,14 +90,14 @@ class Controller:
     net : SettingsNet
         In eval mode.
     scale : Scale
-    space : style.Space
     library : dict of str to (array, array)
-        For each effect whitened measures of references, float16 (n, n_measures), and their settings (n, n_params).
+        For each effect measures of references, whitened by the critic's space, float16 (n, n_measures), and their
+        settings (n, n_params).
     echoes : dict of str to echo_peaks.Fingerprints
         For each effect, empty ones if it makes no echoes.
     calibration : dict of str to array, shape (2, knots)
-        For each effect, and under "any" for all together: distance after a match divided by that before it, rising, and
-        the reduction of MRSTFT that came of it, never rising.
+        For each effect, and under "any" for all together: how much nearer to the truth a match was expected to bring
+        the sound (`Refined.expected_dry - Refined.expected`), and how much nearer it did, in MRSTFT, never falling.
     run : Run
         The VAE that embeds.
     about : dict
@@ -107,7 +107,6 @@ class Controller:
     effects: tuple[str, ...]
     net: SettingsNet
     scale: Scale
-    space: style.Space
     library: dict[str, tuple[np.ndarray, np.ndarray]]
     echoes: dict[str, echo_peaks.Fingerprints]
     calibration: dict[str, np.ndarray]
@@ -144,19 +143,19 @@ class Controller:
         point, probabilities, numbers = self._asked(dry, reference, effect)
         rng = np.random.default_rng(seed)
         whitened, settings = self.library[effect]
-        away = np.square(whitened.astype(np.float32) - numbers @ self.space.whitening).sum(1)
+        away = np.square(whitened.astype(np.float32) - numbers @ critic.load().space.whitening).sum(1)
         near = settings[np.argsort(away, kind="stable")[: count - 1 - round(SAMPLED * (count - 1))]]
         drawn = _draws(rng, probabilities, count - 1 - len(near))
         return np.concatenate([point[None], near, drawn])
 
-    def expected_improvement(self, effect: str, baseline_distance: float, distance: float) -> float:
-        """How much smaller the MRSTFT from the unknown true sound is expected to become by a match.
+    def expected_improvement(self, effect: str, gain: float) -> float:
+        """How much smaller the MRSTFT from the unknown true sound becomes by a match, to judge from validation.
 
-        From validation: what came of matches that changed the distance of style by this factor. 0 or less means that
-        the sound should be left dry. Of an effect that it does not know, it says what holds for all that it knows.
+        `gain` is how much smaller it was expected to become over the settings that are likely. 0 or less means that the
+        sound should be left dry. Of an effect that it does not know, it says what holds for all that it knows.
         """
-        ratios, gains = self.calibration.get(effect, self.calibration["any"])
-        return float(np.interp(distance / max(baseline_distance, 1e-9), ratios, gains))
+        expected, came = self.calibration.get(effect, self.calibration["any"])
+        return float(np.interp(gain, expected, came))
 
     def _asked(self, dry, reference, effect):
         """Settings, probabilities, and the measures of the reference."""
@@ -190,12 +189,11 @@ def save_controller(folder: str | Path, controller: Controller, tables: dict[str
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    scale, space = controller.scale, controller.space
+    scale = controller.scale
     arrays = {
         MODEL: {name: value.numpy() for name, value in controller.net.state_dict().items()},
-        SPACE: {
+        SCALE: {
             **{name: np.asarray(getattr(scale, name)) for name in Scale.__dataclass_fields__},
-            **{name: np.asarray(getattr(space, name)) for name in style.Space.__dataclass_fields__},
             **{f"calibration/{name}": knots for name, knots in controller.calibration.items()},
         },
         LIBRARY: {
@@ -219,7 +217,7 @@ def save_controller(folder: str | Path, controller: Controller, tables: dict[str
         "n_params": list(controller.net.n_params),
         "width": controller.net.second.out_features,
         "fingerprint": key,
-        "sha256": {name: store.sha256(folder / name) for name in (MODEL, SPACE, LIBRARY, *TABLES)},
+        "sha256": {name: store.sha256(folder / name) for name in (MODEL, SCALE, LIBRARY, *TABLES)},
     }
     store.write_json(folder / MANIFEST, about)
 
@@ -247,17 +245,16 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
     about = store.read_json(path)
     if not isinstance(about, dict) or not {*ABOUT} <= about.keys():
         raise store.DamagedFile(f"{path} lacks some of {', '.join(ABOUT)}: train again")
-    for name in (MODEL, SPACE, LIBRARY, *TABLES):
+    for name in (MODEL, SCALE, LIBRARY, *TABLES):
         if not (folder / name).is_file() or store.sha256(folder / name) != about["sha256"].get(name):
             raise store.DamagedFile(f"{folder / name} is missing or has changed since it was written: train again")
     run = run or runs.load(config.vae_dir(about["preset"]))
     if run.fingerprint != about["vae"]:
         raise store.DamagedFile(f"the controller in {folder} was trained with another VAE: train it again")
     try:
-        arrays, parts = load_file(folder / SPACE), load_file(folder / LIBRARY)
+        arrays, parts = load_file(folder / SCALE), load_file(folder / LIBRARY)
         names = tuple(about["effects"])
         scale = Scale(*(arrays[name] for name in Scale.__dataclass_fields__))
-        space = style.Space(*(arrays[name] for name in style.Space.__dataclass_fields__))
         net = SettingsNet(2 * len(scale.numbers_mean) + len(scale.mu_mean), about["width"], about["n_params"])
         net.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(folder / MODEL).items()})
         calibration = {name: arrays[f"calibration/{name}"] for name in (*names, "any")}
@@ -265,7 +262,7 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
         library = {name: (parts[f"{name}/whitened"], parts[f"{name}/settings"]) for name in names}
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise store.DamagedFile(f"the controller in {folder} is of another version ({error}): train again") from error
-    return Controller(names, net.eval(), scale, space, library, echoes, calibration, run, about)
+    return Controller(names, net.eval(), scale, library, echoes, calibration, run, about)
 
 
 def n_params(names: Sequence[str]) -> list[int]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from vaefx_lib import audio, blackbox, candidates, effects, match_cases, metrics, passages, refining, search
 
-STARTS = 1 / 3  # of a search's evaluations at most are the controller's proposals
+PROPOSED = 0.7  # of the settings that a search may try
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +18,12 @@ class Answers:
     Attributes
     ----------
     sounds : dict of str to array, float32, shape (samples,)
-        "none" (the dry input), "random" and "mean" (all 0.5) settings, "ours" (dry where the controller expects nothing
-        of a match), "ours_forced" (never dry), "oracle", and with a search "refined" and "refined_forced". One that
-        is the dry input is the very same array.
+        "none" (the dry input), "random" and "mean" (all 0.5) settings, "network" (the controller's first answer),
+        "ours" (the best of a few proposals; dry where the controller expects nothing of a match), "ours_forced" (never
+        dry), "oracle", and with a search "refined" and "refined_forced". One that is the dry input is the very same
+        array.
     predicted : array, float64, shape (n_params,)
-        The controller's settings.
+        The network's settings.
     left_dry : dict of str to bool
         "ours" and "refined" -> whether that answer is the dry input.
     refine_s : float
@@ -57,7 +57,7 @@ def give(
     to_target : MrstftTo
         Distance from the case's target.
     refine_evaluations : int
-        Of a search for the distance of style from the reference, after the controller's answer; 0 is none.
+        Settings that a search may try, `PROPOSED` of them proposals; 0 is no search.
     oracle_evaluations : int, optional
         Of a search that may listen to the target: the best of it and of the dry input is the oracle. Without, the
         oracle is the target itself.
@@ -75,28 +75,22 @@ def give(
         except effects.EffectFailed:
             return np.zeros_like(dry)
 
-    def style(settings: np.ndarray) -> float:
-        try:
-            return task.distance(fx, settings)
-        except effects.EffectFailed:
-            return math.inf
+    def with_confidence(name: str, count: int, evaluations: int | None) -> refining.Refined:  # as `matching` decides it
+        proposals = task.proposals(fx, count=count, seed=seed)
+        found = task.refine(fx, proposals, evaluations=evaluations, seed=seed, workers=1).refined
+        left_dry[name] = controller.expected_improvement(effect, found.expected_dry - found.expected) <= 0
+        sounds[f"{name}_forced"] = wet(found.settings)
+        sounds[name] = dry if left_dry[name] else sounds[f"{name}_forced"]
+        return found
 
-    def with_confidence(name: str, settings: np.ndarray) -> dict[str, np.ndarray]:  # as `matching` decides it
-        distance, sound = style(settings), wet(settings)
-        left_dry[name] = controller.expected_improvement(effect, task.baseline_distance, distance) <= 0
-        return {name: dry if left_dry[name] else sound, f"{name}_forced": sound}
-
-    predicted = task.starts(fx, seed=seed)[0]
-    middle, starts, refine_s = np.full(len(predicted), 0.5), [predicted], 0.0
-    sounds = {"none": dry, "random": _random(wet, len(predicted), seed), "mean": wet(middle)}
-    sounds |= with_confidence("ours", predicted)
+    predicted = controller.predict(dry, case.reference, effect)
+    middle, refine_s = np.full(len(predicted), 0.5), 0.0
+    sounds = {"none": dry, "random": _random(wet, len(predicted), seed), "mean": wet(middle), "network": wet(predicted)}
+    starts = [predicted, with_confidence("ours", refining.QUICK, None).settings]
     if refine_evaluations:
-        count = min(refining.PROPOSALS, max(1, int(STARTS * refine_evaluations)))
-        begin, believed = task.starts(fx, count=count, seed=seed), task.distributions(fx)
-        found = refining.refine(style, begin, believed, max_evaluations=refine_evaluations, seed=seed)
+        found = with_confidence("refined", round(PROPOSED * refine_evaluations), refine_evaluations)
         refine_s = found.seconds
         starts.append(found.settings)
-        sounds |= with_confidence("refined", found.settings)
     sounds["oracle"] = case.target
     if oracle_evaluations is not None:
         starts.append(middle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -14,7 +15,8 @@ ANSWERS = {  # in the order of the legend: what it is called, marker, colour
     "none": ("dry input", "o", "white"),
     "random": ("random settings", "X", "#999999"),
     "mean": ("all settings 0.5", "s", "#56B4E9"),
-    "ours": ("controller", "D", "#E69F00"),
+    "network": ("network's first answer", "v", "#0072B2"),
+    "ours": ("controller and critic", "D", "#E69F00"),
     "refined": ("controller and search", "^", "#D55E00"),
     "oracle": ("best there is", "*", "#009E73"),
 }
@@ -57,7 +59,7 @@ def plot_gap(table: Mapping[str, Mapping[str, float]], *, ax: Axes | None = None
     `table` is label -> answer -> MRSTFT, for the answers of `match_answers.Answers` that are there, with `gap_closed`
     and `refined_gap_closed` as `match_scores.summary` gives them. Used in notebook 05.
     """
-    ax = ax or plots._new_axes(8, 1.5 + 0.42 * len(table))
+    ax = ax or plots.new_axes(8, 1.5 + 0.42 * len(table))
     drawn = []
     for y, row in enumerate(table.values()):
         ax.plot((row["none"], row["oracle"]), (y, y), color="0.8", lw=5, solid_capstyle="butt", zorder=1)
@@ -112,6 +114,27 @@ def plot_controller_training(history: Mapping[str, Sequence], end_to_end: Mappin
     return fig
 
 
+def plot_dummy(found: Mapping[str, tuple[Sequence[str], Sequence[str], np.ndarray]], *, aim: float) -> plt.Figure:
+    """Errors of settings while a fresh network learns them from the sound alone, an axes per effect. Notebook 05.
+
+    `found` is effect -> (names of the settings, those of them that cannot be heard, errors of shape (seeds, steps + 1,
+    n)). A line is the mean over the seeds, a band goes from the least to the largest; `aim` is dotted.
+    """
+    fig, axes = plots.grid(len(found), len(found), 4.6, 3.6, sharey=True)
+    for ax, (effect, (names, inaudible, errors)) in zip(axes, found.items()):
+        steps = np.arange(np.shape(errors)[1])
+        for name, colour, of in zip(names, itertools.cycle(plots.OTHER_COLOURS), np.moveaxis(errors, 2, 0)):
+            unheard = name in inaudible
+            look = {"color": "0.5", "ls": "--"} if unheard else {"color": colour}
+            ax.plot(steps, of.mean(0), label=f"{name} (inaudible)" if unheard else name, **look)
+            ax.fill_between(steps, of.min(0), of.max(0), color=look["color"], alpha=0.2, lw=0)
+        ax.axhline(aim, color="black", lw=0.8, ls=":", label=f"{aim:g}")
+        ax.set(title=plots.short_name(effect), xlabel="step", xlim=(0, steps[-1]), ylim=(0, 0.6))
+        ax.legend(loc="upper right", ncols=2)
+    axes[0].set_ylabel("error of a setting, mean")
+    return fig
+
+
 def plot_distributions(distribution, true, names: Sequence[str], *, effect: str = "", predicted=None) -> plt.Figure:
     """What a controller believes of each setting: where it is flat, the setting cannot be told. Used in notebook 05.
 
@@ -147,7 +170,7 @@ def plot_distributions(distribution, true, names: Sequence[str], *, effect: str 
 def _grid(count: int, height_in: float, **shared) -> tuple[plt.Figure, list[Axes]]:
     """An axes for each parameter, the lowest of each column with its ticks."""
     columns = count if count <= 4 else 3 if count <= 6 else 4
-    fig, axes = plots._grid(count, columns, 2.7, height_in, sharex=True, **shared)
+    fig, axes = plots.grid(count, columns, 2.7, height_in, sharex=True, **shared)
     for ax in axes[-columns:]:
         ax.tick_params(labelbottom=True)
     return fig, axes

@@ -18,7 +18,7 @@ CROSS = {  # references made by an effect that the controller cannot set: what m
     ),
 }
 STUDIED = "nine"  # the preset of the study
-CASES, REFINE_EVALUATIONS = 60, 300  # of each part of the study
+CASES, REFINE_EVALUATIONS = 24, 700  # of each part of the study
 
 
 def evaluate(

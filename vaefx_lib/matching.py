@@ -34,9 +34,10 @@ class Match:
         The input through the effect; the dry input where `apply` is false. Its peak is at most the input's, and 1.
     sample_rate_hz : int
     distance, baseline_distance : float
-        Of style, from the reference: of the input with these settings, and dry.
+        From the truth, which is not there to be heard, as the critic expects them (MRSTFT, no unit): of the input with
+        these settings, and dry.
     confidence : float
-        By how much the MRSTFT from the true sound is expected to become smaller, from trials on known settings.
+        By how much the MRSTFT from the truth is expected to become smaller, to judge from trials on known settings.
     apply : bool
         Whether the effect makes it better; if not, the best answer is to leave the input dry.
     ranking : tuple of (str, float)
@@ -187,7 +188,8 @@ def _answer(task: candidates.Task, sound: np.ndarray, name: str, refine_s: float
     best = min(tried, key=lambda candidate: candidate.distance)
     if not math.isfinite(best.distance):
         raise effects.EffectFailed(f"{best.effect.name} gave silence or failed at all settings that were tried")
-    confidence = task.controller.expected_improvement(best.effect.name, task.baseline_distance, best.distance)
+    gain = best.refined.expected_dry - best.refined.expected
+    confidence = task.controller.expected_improvement(best.effect.name, gain)
     apply = confidence > 0
     made = sound
     if apply:
@@ -211,7 +213,7 @@ def _answer(task: candidates.Task, sound: np.ndarray, name: str, refine_s: float
         apply,
         tuple(ranking),
         left_out,
-        any(candidate.interrupted for candidate in tried),
+        any(candidate.refined.interrupted for candidate in tried),
     )
 
 

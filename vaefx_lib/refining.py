@@ -1,88 +1,160 @@
-"""The search for settings from a controller's answer on: how near the style comes, and what the controller believes.
+"""Which settings to answer with: those whose sound is nearest, in expectation, to all sounds that are likely.
 
-The distance of style knows nothing of an effect, so it serves any; but of settings that it can hardly tell apart, some
-are likely, as the controller has learned. Both are joined as a likelihood and a prior are: the distance enters by its
-logarithm, since it errs by a share of itself.
+Many settings are proposed, each is rendered, and the critic says how far from the truth each sound may be. To search on
+for what the critic likes best would be to search for its mistakes. So the proposals are weighed by what it says of
+them, as samples of the settings that may have made the reference, and the answer is the one with the least *expected*
+distance: the mean of its distances from all samples' sounds, each measured exactly. To leave the sound dry is one of
+the answers. A search for settings that lower the expected distance goes on from there.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import joblib
 import numpy as np
+from scipy.stats import qmc
 
-from vaefx_lib import echo_peaks, echoes, effects, passages, search
-from vaefx_lib.controller import BINS, Controller
+from vaefx_lib import blackbox, echo_peaks, echoes, effects, passages, search
+from vaefx_lib.controller import Controller
+from vaefx_lib.stft_distance import spectra
 
-SHARPNESS = 20.0  # of the likelihood: how many times the logarithm of the distance counts
-DOUBT = 0.1  # share of the prior that is even over the range: the network may be wrong
-PROPOSALS = 100  # of the controller, from which a search begins
-MIXED = 12  # of these, whose other settings are tried with each proposal of the right echoes
+TEMPERATURE = 0.15  # of the weights: so much more MRSTFT expected by the critic, and a sample counts 1/e
+LIKELY = 40  # samples, those that the critic expects most of
+SAMPLED = 16  # of these that a search is held against
+WINDOWS = (512, 2048, 8192)  # samples: of the distances between sounds
+PROPOSING, WEIGHING = 0.4, 0.65  # shares of a budget after which no more is proposed, and the search begins
+QUICK = 24  # proposals where no time is given
+PROPOSALS = 600  # the most
+MIXED = 12  # proposals whose other settings are tried with each proposal of the right echoes
 FEW = 2_000  # impulse responses of an effect that is met for the first time
 
 
-def prior(distributions: Sequence[np.ndarray]) -> Callable[[np.ndarray], float]:
-    """Logarithm of how likely settings are, from the distributions over each, mean over several looks.
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """The settings to answer with.
 
-    Parameters
+    Attributes
     ----------
-    distributions : sequence of array, shape (n_params, BINS)
-        Of `Controller.distribution`; with none of them all settings are equally likely.
-
-    Returns
-    -------
-    callable
-        From settings (n_params,) to a number that is 0 where nothing is known.
+    settings : array, float64, shape (n_params,)
+    expected, expected_dry : float
+        Distance from the truth of the sound with these settings, and of the dry sound: mean over the likely settings.
+    evaluations : int
+        Settings that were rendered.
+    seconds : float
+    interrupted : bool
+        Whether Ctrl-C ended the search early; if nothing was judged until then, it is raised.
     """
-    if not len(distributions):
-        return lambda settings: 0.0
-    centres = (np.arange(BINS) + 0.5) / BINS
-    logs = np.mean([np.log((1 - DOUBT) * BINS * d + DOUBT) for d in distributions], axis=0)
 
-    def log_prior(settings: np.ndarray) -> float:
-        return float(sum(np.interp(value, centres, row) for value, row in zip(settings, logs)))
-
-    return log_prior
+    settings: np.ndarray
+    expected: float
+    expected_dry: float
+    evaluations: int
+    seconds: float
+    interrupted: bool = False
 
 
 def refine(
-    distance: Callable[[np.ndarray], float],
-    starts: np.ndarray,
-    distributions: Sequence[np.ndarray] = (),
-    **budget,
-) -> search.Found:
-    """Settings that are likely and bring the style near, by `search.minimise`.
+    judge: Callable[[np.ndarray], float],
+    hear: Callable[[np.ndarray], np.ndarray | None],
+    proposals: np.ndarray,
+    dry: np.ndarray,
+    *,
+    budget_s: float | None = None,
+    evaluations: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[float, float], None] | None = None,
+) -> Refined:
+    """The settings with the least expected distance from the truth.
 
     Parameters
     ----------
-    distance : callable
-        Of style, from settings (n_params,); infinite where they are of no use.
-    starts : array, shape (n, n_params)
-    distributions : sequence of array, shape (n_params, BINS)
-        See `prior`.
-    **budget
-        As `search.minimise` takes it.
+    judge : callable
+        From settings (n_params,) to the distance from the truth that the critic expects; infinite where of no use.
+    hear : callable
+        From settings to the sound, shape (samples,), or None if they are of no use.
+    proposals : array, shape (n, n_params)
+        Judged in this order, some of them whatever the budget.
+    dry : array, shape (samples,)
+        What is heard if the sound is left as it is.
+    budget_s, evaluations : float and int, optional
+        Of a search after the proposals have been weighed, the time for these included; without either there is none.
+    seed : int
+    workers : int, optional
+        Threads; one per processor by default.
+    progress : callable, optional
+        ``progress(share, distance)``: how much of the budget is spent, and the least distance expected so far.
 
     Returns
     -------
-    Found
-        Its `value` is the distance at the settings found.
+    Refined
+        `expected` is infinite if no proposal is of use.
+
+    References
+    ----------
+    The answer of least expected loss: Berger, Statistical Decision Theory and Bayesian Analysis, 1985, section 4.4.
 
     Used in `05_controller_training`.
     """
-    log_prior, distances = prior(distributions), {}
+    began, interrupted = time.monotonic(), False
+    whole_s, told = budget_s or math.inf, progress or (lambda share, value: None)
+    judged: list[float] = []
+    proposals = proposals[:evaluations]
+    try:
+        while len(judged) < len(proposals) and not (judged and time.monotonic() - began > PROPOSING * whole_s):
+            judged += blackbox.in_threads(judge, proposals[len(judged) : len(judged) + QUICK], workers=workers)
+            told(PROPOSING * len(judged) / len(proposals), min(judged))
+    except KeyboardInterrupt:
+        if not judged:
+            raise
+        interrupted = True
+    values = np.array(judged)
+    likely = np.argsort(values, kind="stable")[:LIKELY]
+    likely = likely[np.isfinite(values[likely])]
+    heard = blackbox.in_threads(hear, proposals[likely], workers=workers)
+    likely = likely[np.array([sound is not None for sound in heard], bool)]
+    if not len(likely):
+        seconds = time.monotonic() - began
+        return Refined(np.asarray(proposals[0]), math.inf, math.inf, len(judged), seconds, interrupted)
+    weights = np.exp((values[likely[0]] - values[likely]) / TEMPERATURE)
+    weights, settings = weights / weights.sum(), proposals[likely]
+    sounding = [sound for sound in heard if sound is not None]
+    samples = blackbox.in_threads(lambda sound: spectra(sound, WINDOWS), sounding, workers=workers)
+    answers = [*samples, spectra(dry, WINDOWS)]
+    distances = blackbox.in_threads(lambda truth: [truth.distance(one) for one in answers], samples, workers=workers)
+    expected = weights @ np.array(distances)  # (answers,)
+    best = settings[expected[:-1].argmin()]
+    least, count = float(expected[:-1].min()), len(judged)
+    told(WEIGHING if budget_s or evaluations else 1.0, least)
+    if (budget_s or evaluations) and count != evaluations and not interrupted:
 
-    def objective(settings: np.ndarray) -> float:
-        found = distances[settings.tobytes()] = distance(settings)
-        return SHARPNESS * math.log(found + 1e-9) - log_prior(settings) if math.isfinite(found) else math.inf
+        def loss(one: np.ndarray, most: int = SAMPLED) -> float:
+            sound = hear(one)
+            if sound is None:
+                return math.inf
+            heard, share = spectra(sound, WINDOWS), weights[:most] / weights[:most].sum()
+            return float(sum(w * truth.distance(heard) for w, truth in zip(share, samples)))
 
-    found = search.minimise(objective, starts, **budget)
-    return dataclasses.replace(found, value=distances[found.settings.tobytes()])
+        searched = search.minimise(
+            loss,
+            [best, weights @ settings],
+            budget_s=budget_s and max(1e-3, whole_s - (time.monotonic() - began)),
+            max_evaluations=evaluations and evaluations - count,
+            seed=seed,
+            workers=workers or joblib.cpu_count(),
+            progress=lambda share, value: told(WEIGHING + (1 - WEIGHING) * share, value),
+        )
+        count, interrupted = count + searched.evaluations, searched.interrupted
+        if (of_all := loss(searched.settings, LIKELY)) < least:
+            best, least = searched.settings, of_all
+    return Refined(best, least, float(expected[-1]), count, time.monotonic() - began, interrupted)
 
 
-def starts(
+def propose(
     controller: Controller,
     effect: effects.Effect,
     looks: Sequence[tuple[np.ndarray, np.ndarray]],
@@ -90,7 +162,9 @@ def starts(
     count: int = PROPOSALS,
     seed: int = 0,
 ) -> np.ndarray:
-    """Settings where a search begins, the controller's answers first if it knows the effect: (n, n_params).
+    """Settings that may have made a reference, the controller's answers first if it knows the effect: (n, n_params).
+
+    Of an effect that it does not know they are spread evenly over the range, after the defaults.
 
     Parameters
     ----------
@@ -105,15 +179,16 @@ def starts(
     Used in `05_controller_training`.
     """
     if effect.name not in controller.effects:
-        return np.stack([effect.default_settings, np.full(len(effect.params), 0.5)])
+        sequence = qmc.Sobol(len(effect.params), rng=np.random.default_rng(seed))
+        even = sequence.random_base2(math.ceil(math.log2(max(1, count))))[:count]
+        return np.concatenate([[effect.default_settings, np.full(len(effect.params), 0.5)], even])
     each = math.ceil(count / len(looks))
     asked = [
         controller.proposals(dry, reference, effect.name, count=each, seed=seed + i)
         for i, (dry, reference) in enumerate(looks)
     ]
-    answers = np.stack([proposed[0] for proposed in asked])
-    more = [answers.mean(0, keepdims=True)] if len(answers) > 1 else []
-    return np.concatenate([answers, *more, *(proposed[1:] for proposed in asked)])
+    rest = np.concatenate([proposed[1:] for proposed in asked])
+    return np.concatenate([*(proposed[:1] for proposed in asked), np.random.default_rng(seed).permutation(rest)])
 
 
 def with_echoes(
@@ -122,6 +197,7 @@ def with_echoes(
     begin: np.ndarray,
     cepstrum: np.ndarray,
     *,
+    noise: np.ndarray,
     sample_rate_hz: int = passages.RATE_HZ,
     seed: int = 0,
 ) -> np.ndarray:
@@ -137,6 +213,8 @@ def with_echoes(
     begin : array, shape (n, n_params)
     cepstrum : array, shape (34000,)
         Of the reference.
+    noise : array, shape (34000,)
+        As `echoes.propose` takes it.
     sample_rate_hz : int
         At which the effect will run.
     seed : int
@@ -150,7 +228,7 @@ def with_echoes(
     known = controller.echoes.get(effect.name)
     if known is None or known.sample_rate_hz != sample_rate_hz:
         known = echo_peaks.fingerprints(effect, FEW, seed=0, sample_rate_hz=sample_rate_hz)
-    found = echoes.propose(effect, cepstrum, known, noise=controller.space.echo_deviation, seed=seed)
+    found = echoes.propose(effect, cepstrum, known, noise=noise, seed=seed)
     if not len(found):
         return begin
     rng = np.random.default_rng(seed)

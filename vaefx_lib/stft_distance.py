@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
@@ -51,6 +53,53 @@ def mrstft(y, y_hat) -> float:
         return float(_mrstft()(estimate, target))
 
 
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """What the multi-resolution STFT distance compares of a sound: for each window magnitudes and their logarithms.
+
+    Attributes
+    ----------
+    magnitudes, logarithms : tuple of array, float32, shape (frames, bins)
+    norms : tuple of float
+        Of the magnitudes.
+    """
+
+    magnitudes: tuple[np.ndarray, ...]
+    logarithms: tuple[np.ndarray, ...]
+    norms: tuple[float, ...]
+
+    def distance(self, other: Spectra) -> float:
+        """`mrstft_wide` of another sound from this, the true one, over the windows that both were analysed with."""
+        total = 0.0
+        for m, log, norm, m_hat, log_hat in zip(
+            self.magnitudes, self.logarithms, self.norms, other.magnitudes, other.logarithms, strict=True
+        ):
+            total += float(np.linalg.norm(m_hat - m)) / norm + float(np.abs(log_hat - log).mean())
+        return total / len(self.norms)
+
+
+def spectra(y, windows: Sequence[int] = WIDE_WINDOWS) -> Spectra:
+    """Analyse a sound for `Spectra.distance`.
+
+    Parameters
+    ----------
+    y : array, shape (samples,)
+        At least as many samples as the longest window.
+    windows : sequence of int
+        In samples, each half a window from the next.
+
+    Raises
+    ------
+    AudioError
+        If the sound is empty, not finite or too short.
+
+    Used in `05_controller_training`.
+    """
+    y, _ = two_sounds(y, y, min_samples=max(windows))
+    magnitudes = tuple(np.sqrt(_power(y, window)) for window in windows)
+    return Spectra(magnitudes, tuple(map(np.log, magnitudes)), tuple(float(np.linalg.norm(m)) for m in magnitudes))
+
+
 class MrstftTo:
     """`mrstft_wide` from one true sound, which is analysed once: `MrstftTo(y)(y_hat)`.
 
@@ -68,21 +117,14 @@ class MrstftTo:
     """
 
     def __init__(self, y):
-        self._y, _ = two_sounds(y, y, min_samples=WIDE_WINDOWS[-1])
-        refuse_silence(self._y)
-        self._power = [_power(self._y, window) for window in WIDE_WINDOWS]
-        self._magnitude = [np.sqrt(power) for power in self._power]
+        self._y = y
+        self._spectra = spectra(y)
+        refuse_silence(y)
 
     def __call__(self, y_hat) -> float:
         """The distance of one sound, shape (samples,), from the true one."""
-        _, y_hat = two_sounds(self._y, y_hat, min_samples=WIDE_WINDOWS[-1])
-        total = 0.0
-        for window, power, magnitude in zip(WIDE_WINDOWS, self._power, self._magnitude):
-            other = _power(y_hat, window)
-            logarithms = np.log(power / other) / 2  # of the ratio of magnitudes
-            error = np.sqrt(other) - magnitude
-            total += np.linalg.norm(error) / np.linalg.norm(magnitude) + np.abs(logarithms).mean()
-        return float(total / len(WIDE_WINDOWS))
+        two_sounds(self._y, y_hat)
+        return self._spectra.distance(spectra(y_hat))
 
 
 def mrstft_wide(y, y_hat) -> float:

@@ -9,7 +9,7 @@ and counts a difference between two sounds in those units.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,24 +127,37 @@ class Space:
         """
         return self.target(wanted)(other)
 
-    def target(self, wanted: Style):
+    def target(self, wanted: Style) -> Callable[[Style], float]:
         """`distance` from one style, as a function of the other: quicker where it is called often."""
+        compare = self.compare(wanted)
+        return lambda other: float(total(compare(other)))
+
+    def compare(self, wanted: Style) -> Callable[[Style], np.ndarray]:
+        """The parts of the distance from one style, as a function of the other: float32, (5,).
+
+        Mean square of the whitened differences, how clear the echoes of the wanted style are (0 to 1), and how unlike
+        the other's (0 to 1) if they may miss each other by 0, 8 and 64 samples.
+        """
         aim = wanted.numbers @ self.whitening
         clear = [_smooth(self.echoes(wanted.cepstrum), width) for width in WIDTHS]
         energies = [float(c @ c) for c in clear]
-        weight = ECHO_WEIGHT * float(np.clip(np.sqrt(energies[0]) / REPETITION - 1, 0, 1))
+        clarity = float(np.clip(np.sqrt(energies[0]) / REPETITION - 1, 0, 1))
 
-        def distance(other: Style) -> float:
+        def parts(other: Style) -> np.ndarray:
             whitened = other.numbers @ self.whitening - aim
-            value = float(whitened @ whitened) / (2 * len(aim))
-            if weight > 0:
-                found = self.echoes(other.cepstrum)
-                for width, c, energy in zip(WIDTHS, clear, energies):
-                    f = _smooth(found, width)
-                    value += weight * (1 - float(c @ f) / max(energy, float(f @ f), 1e-9))
-            return value
+            found = self.echoes(other.cepstrum)
+            unlike = []
+            for width, c, energy in zip(WIDTHS, clear, energies):
+                f = _smooth(found, width)
+                unlike.append(1 - float(c @ f) / max(energy, float(f @ f), 1e-9))
+            return np.array([float(whitened @ whitened) / (2 * len(aim)), clarity, *unlike], np.float32)
 
-        return distance
+        return parts
+
+
+def total(parts: np.ndarray) -> np.ndarray:
+    """The distance of style from its parts (..., 5), as `Space.compare` gives them."""
+    return parts[..., 0] + ECHO_WEIGHT * parts[..., 1] * parts[..., 2:].sum(-1)
 
 
 def fit(classes: np.ndarray, dry_cepstra: np.ndarray) -> Space:

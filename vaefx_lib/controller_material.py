@@ -1,0 +1,72 @@
+"""What controllers learn from: dry passages, and references of each effect, made once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vaefx_lib import blackbox, config, corpora, effects, passages, references, runs, store, style
+
+ARRAYS = ("inputs", "passages", "settings", "numbers", "mu")  # of `references.References`
+SOURCES = ("style.py", "passages.py", "references.py", "blackbox.py")  # the code that it depends on
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """All that controllers of some effects learn from."""
+
+    run: runs.Run
+    dry: dict[str, references.Dry]  # "train" and "valid"
+    drawn: dict[str, dict[str, references.References]]  # subset, effect
+    dry_numbers: dict[str, np.ndarray]  # subset: measures of the dry passages
+
+
+def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Material:
+    """Dry passages, and references of each effect; what was made before is kept."""
+    choices = preset.controller
+    folder = config.controller_dir(preset.name).with_name("controller_data")
+    counts = {"train": choices.n_passages, "valid": max(8, choices.n_passages // 4)}
+    dry = {part: references.draw_dry(preset, part, count, seed=choices.seed) for part, count in counts.items()}
+
+    def cached(name: str, compute, *more, of: Sequence[str] = ()):
+        key = fingerprint(preset, run, of, [name, choices.n_passages, choices.seed, *more])
+        return store.cached(folder / f"{name.replace(':', '_').replace('/', '_')}.safetensors", key, compute)
+
+    def measure_dry():
+        styles = {part: blackbox.in_threads(style.measure, list(dry[part].sounds)) for part in dry}
+        return {part: np.stack([s.numbers for s in styles[part]]) for part in styles}
+
+    measured = cached("dry", measure_dry)
+    drawn: dict[str, dict] = {"train": {}, "valid": {}}
+    for part, count in {"train": choices.n_train, "valid": choices.n_valid}.items():
+        for name in names:
+
+            def draw(name=name, part=part, count=count):
+                made = references.draw(preset, run, dry[part], name, count, seed=choices.seed)
+                return {field: getattr(made, field) for field in ARRAYS}
+
+            print(f"references of {name}: {count} for {part}", flush=True)
+            drawn[part][name] = references.References(name, **cached(f"{name} {part}", draw, count, of=[name]))
+    return Material(run, dry, drawn, {part: measured[part] for part in dry})
+
+
+def both(preset: config.Preset, material: Material, part: str, name: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reference and truth of one pair, float32 (samples,): another passage, and the input, at the same settings."""
+    fx, sounds, refs = effects.load(name), material.dry[part].sounds, material.drawn[part][name]
+    at, peak_dbfs = refs.settings[row].astype(np.float64), preset.render.peak_dbfs
+    which = refs.passages[row], refs.inputs[row]
+    return tuple(blackbox.wet(fx, sounds[i], at, passages.RATE_HZ, peak_dbfs=peak_dbfs) for i in which)
+
+
+def fingerprint(
+    preset: config.Preset, run: runs.Run, names: Sequence[str], choices, sources: Sequence[str] = SOURCES
+) -> str:
+    """Of all that a controller, or what it learns from, depends on."""
+    versions = {name: effects.load(name).version for name in names}
+    render = [preset.render.corpus, preset.render.peak_dbfs, preset.render.max_speed_change]
+    files = [Path(__file__).parent / name for name in sources]
+    corpus = corpora.fingerprint(preset.render.corpus)
+    return store.fingerprint(choices, render, preset.name, versions, run.fingerprint, corpus, *files)
