@@ -3,7 +3,10 @@
 PRESET ?= report
 TIMEOUT_S ?= 7200
 LAB_OPTIONS ?=
-NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures 05_controller_training 07_loss_and_phase
+APP_OPTIONS ?=
+SINCE ?=
+DAY ?=
+NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures 05_controller_training 06_playable_latent 07_loss_and_phase
 
 # --- which Python -----------------------------------------------------------------------------------------------------
 # By default the one in .venv, made here with the versions of constraints.txt. `make figures PYTHON=python` uses the
@@ -26,7 +29,8 @@ RUN := $(if $(VAEFX_HOME),$(VAEFX_HOME)/)runs/$(PRESET)
 BUILT := $(NOTEBOOKS:%=$(RUN)/notebooks/%.ipynb)
 DATA := $(foreach subset,train valid test dummy_train dummy_test,$(RUN)/data/$(subset)/manifest.json)
 VAE := $(RUN)/vae/manifest.json
-LIBRARY := $(filter-out %/__main__.py %/notebooks.py,$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
+REPORT := %/versions.py %/report.py %/report_page.py %/report_scores.py
+LIBRARY := $(filter-out %/__main__.py %/notebooks.py $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
 	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
 
 # --- two lessons at a time --------------------------------------------------------------------------------------------
@@ -34,7 +38,7 @@ LIBRARY := $(filter-out %/__main__.py %/notebooks.py,$(wildcard vaefx_lib/*.py v
 # nothing but plots has changed since `make figures` last came to its end is there nothing to render or train: what the
 # notebooks give each other is there, none waits for another, and two run at a time.
 SETTLED := $(RUN)/notebooks/.settled
-PLOTS := %plots.py %figures.py %widgets.py
+PLOTS := %plots.py %figures.py %widgets.py %_panel.py %pictures.py
 WEIGHTY := $(filter-out $(PLOTS),$(LIBRARY)) $(NOTEBOOKS:%=notebooks/%.ipynb) $(DATA) $(VAE)
 SIDE_BY_SIDE :=
 ifeq ($(MAKECMDGOALS),figures)
@@ -54,15 +58,18 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures test study bench-render bench-train bench-controller lint format lab clean
+.PHONY: help figures report test study study-controller bench-render bench-train bench-controller bench-slider lint format lab app clean
 
 help: ## print this
-	@echo 'make TARGET [PRESET=report|smoke|seven|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
+	@echo 'make TARGET [PRESET=report|smoke|seven|nine|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 figures: $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
 	@touch $(SETTLED)
 	@echo 'figures of the preset $(PRESET) are up to date'
+
+report: $(READY) ## the weekly report as one page, runs/PRESET/report.html, from what is there; SINCE=day or commit, DAY=its day
+	$(VAEFX) report --preset $(PRESET) --since '$(SINCE)' --day '$(DAY)'
 
 test: $(READY) ## run the tests
 	$(PY) -m pytest
@@ -70,6 +77,9 @@ test: $(READY) ## run the tests
 study: $(READY) ## the main claims over three seeds and with seven effects, into figures/metrics.json (half an hour)
 	$(VAEFX) render --preset report
 	$(VAEFX) study
+
+study-controller: $(READY) ## controllers for all effects, for each, and with less to read, into figures/metrics.json (half an hour)
+	$(VAEFX) study-controller
 
 bench-render: $(READY) ## measure speed and memory of rendering into figures/benchmarks.json (10 minutes, nothing else running)
 	$(PY) tests/bench_render.py
@@ -80,9 +90,13 @@ bench-train: $(READY) ## measure speed of training into figures/benchmarks.json 
 bench-controller: $(READY) ## measure a training step through effects into figures/benchmarks.json (2 minutes, nothing else running)
 	$(PY) tests/bench_controller.py
 
-lint: $(READY) ## check style, and that notebooks are committed without outputs
+bench-slider: $(READY) ## measure how soon a slider is seen and heard into figures/benchmarks.json (2 minutes, nothing else running)
+	$(PY) tests/bench_slider.py
+
+lint: $(READY) ## check style and type hints, and that notebooks are committed without outputs
 	$(PY) -m ruff check vaefx_lib tests $(wildcard notebooks/*.ipynb)
 	$(PY) -m ruff format --check vaefx_lib tests
+	$(PY) -m mypy
 	$(if $(wildcard notebooks/*.ipynb),$(STRIP) --verify notebooks/*.ipynb)
 
 format: $(READY) ## put the style right, and strip the notebooks
@@ -90,8 +104,13 @@ format: $(READY) ## put the style right, and strip the notebooks
 	$(PY) -m ruff format vaefx_lib tests
 	$(if $(wildcard notebooks/*.ipynb),$(STRIP) notebooks/*.ipynb)
 
-lab: $(READY) ## open the notebooks in JupyterLab (this machine only, with a token)
-	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab --ip=127.0.0.1 $(LAB_OPTIONS)
+lab: $(READY) ## open the list of notebooks in JupyterLab (this machine only, with a token)
+	JUPYTER_PREFER_ENV_PATH=1 JUPYTER_CONFIG_PATH='$(CURDIR)/.jupyter' \
+		$(PY) -m jupyterlab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/README.md \
+		--ServerApp.tornado_settings="{'websocket_max_message_size': 150000000}" $(LAB_OPTIONS)
+
+app: $(READY) ## play with the latent space in the browser, as in lesson 06 (this machine only, with a token)
+	$(VAEFX) app --preset $(PRESET) $(APP_OPTIONS)
 
 clean: ## remove everything that the preset's runs produced
 	rm -rf '$(RUN)'
@@ -103,7 +122,7 @@ $(BUILT): $(RUN)/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) | $(READY)
 
 $(RUN)/notebooks/02_vae_training.ipynb $(RUN)/notebooks/07_loss_and_phase.ipynb: $(DATA)
 $(RUN)/notebooks/03_latent_clustering.ipynb $(RUN)/notebooks/04_interpolation_figures.ipynb: $(DATA) $(VAE)
-$(RUN)/notebooks/05_controller_training.ipynb: $(VAE)
+$(RUN)/notebooks/05_controller_training.ipynb $(RUN)/notebooks/06_playable_latent.ipynb: $(VAE)
 
 # A manifest is a by-product of a notebook. The recipe only looks, so make compares its true time with its dependents';
 # if someone has removed it, the notebook is run again. Where nothing is to be rendered or trained, it is a file as any.

@@ -103,7 +103,7 @@ def spoken_home(spoken, tmp_path_factory):
 @pytest.fixture(scope="session")
 def controlled(spoken):
     """`spoken` with a controller that is trained for a moment."""
-    sizes = {"n_passages": 16, "n_classes": 24, "n_train": 96, "n_valid": 12, "width": 32}
+    sizes = {"n_passages": 16, "n_train": 96, "n_valid": 12, "width": 32}
     choices = config.Controller(**sizes, max_epochs=4, end_to_end_steps=2)
     return dataclasses.replace(spoken, controller=choices)
 
@@ -131,8 +131,40 @@ def trained_controller(controlled, controlled_home):
         return controller.load(config.controller_dir(controlled.name))
 
 
+@pytest.fixture(scope="session")
+def reported_home(controlled_home, tmp_path_factory):
+    """A checkout whose preset `smoke` is what was trained for `controlled`, with two figures and its weekly report."""
+    import matplotlib.pyplot as plt
+    from click.testing import CliRunner
+    from test_versions import commit, git
+
+    from vaefx_lib import figures, plots
+    from vaefx_lib.__main__ import main
+
+    home = tmp_path_factory.mktemp("reported_home")
+    shutil.copytree(controlled_home / "runs" / "spoken", home / "runs" / "smoke")
+    (home / "notebooks").mkdir()
+    shutil.copy(Path(__file__).parents[1] / "notebooks" / "08_weekly_report.ipynb", home / "notebooks")
+    git(home, "init", "-q")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEFX_HOME", str(home))
+        for step, name in enumerate(("fig1_first", "other"), start=1):
+            line = plots.plot_waveform(np.sin(step * np.arange(400.0)), 24_000)
+            figures.save_figure(line.figure, name, "smoke", caption=f"The figure {name}. With more to say.")
+        plt.close("all")
+        for error, day in ((0.5, "2026-11-01"), (0.25, "2026-11-18")):
+            figures.record("smoke", {"reconstruction": {"dry": {"vae_mse": error, "pca_mse": 0.4}}})
+            git(home, "add", "-f", "runs/smoke/figures/metrics.json")
+            commit(home, f"An error of {error}", f"{day} 12:00:00", track=False)
+        words = "# Report of Kim\n\n## What I've done this week\n\n## Questions\n\nIs *that* all?\n"
+        (home / "notebooks" / "weekly_report.md").write_text(words)
+        done = CliRunner().invoke(main, ["report", "--preset", "smoke", "--since", "2026-11-10", "--day", "2026-11-20"])
+    assert done.exit_code == 0, done.output
+    return home
+
+
 def answering(trained, settings, *, effect="mda:Overdrive", gain=None):
-    """A controller that gives these settings for an effect, whatever it is asked: a bias and no weights.
+    """A controller that gives these settings for an effect, whatever it is asked, and proposes hardly anything else.
 
     With `gain`, it expects that much of every match. An effect that it did not know it knows from then on.
     """
@@ -151,9 +183,17 @@ def answering(trained, settings, *, effect="mda:Overdrive", gain=None):
         last = net.point[names.index(effect)]
         last.weight.zero_()
         last.bias.copy_(torch.logit(torch.tensor(settings, dtype=torch.float32)))
+        spread, bins = (
+            net.spread[names.index(effect)],
+            np.minimum(np.array(settings) * controller.BINS, controller.BINS - 1),
+        )
+        spread.weight.zero_()
+        spread.bias.fill_(-50.0)
+        spread.bias[np.arange(len(bins)) * controller.BINS + bins.astype(int)] = 0.0
     library, echoes = dict(trained.library), dict(trained.echoes)
+    same = np.array([settings] * 400, np.float32)
+    library[effect] = np.zeros((len(same), len(trained.scale.numbers_mean)), np.float16), same
     if effect not in trained.effects:
-        library[effect] = np.zeros((1, len(trained.space.whitening)), np.float16), np.array([settings], np.float32)
         echoes[effect] = echo_peaks.fingerprints(effects.load(effect), 1, seed=0)
     calibration = trained.calibration
     if gain is not None:
@@ -216,3 +256,34 @@ def write_toy_pairs(folder, preset, count, seed):
 
     shard = shards.write(path, np.shape(pairs), fill, fingerprint)
     shards.finish(folder, [shard], fingerprint, {"sample_rate_hz": preset.stft.sample_rate_hz})
+
+
+def untrained_map(run, *, width=32):
+    """A playable latent space of the run's effects in two dimensions, whose networks are as they were drawn."""
+    import torch
+
+    from vaefx_lib import controller, playable, playable_net, style
+
+    names, latent_dim = run.preset.render.effects, run.preset.vae.latent_dim
+    measures = len(style.measure(np.ones(24_000, np.float32)).numbers)
+    components = np.random.default_rng(0).normal(size=(measures, 8)).astype(np.float32) / measures
+    scale = controller.Scale(np.zeros(measures), np.ones(measures), np.zeros(latent_dim), np.ones(latent_dim))
+    torch.manual_seed(0)
+    net = playable_net.MapNet(16 + latent_dim, width, 2, controller.n_params(names)).eval()
+    with torch.no_grad():
+        for layer in (*net.settings, net.first, net.which[0], net.which[2]):
+            layer.weight.mul_(6)  # so that places differ
+    ends, inputs = (np.array([-2.0, -1.0]), np.array([2.0, 1.5])), playable_net.Inputs(scale, components)
+    about = {"preset": run.preset.name, "vae": run.fingerprint, "seed": 0}
+    places = {name: np.zeros((1, 2)) for name in names}
+    return playable.Playable("bottleneck", 2, names, *ends, inputs, net, places, places, {}, None, run, about)
+
+
+@pytest.fixture(scope="session")
+def small_map(spoken, spoken_home):
+    """`untrained_map` of the VAE of `spoken`."""
+    from vaefx_lib import runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEFX_HOME", str(spoken_home))
+        return untrained_map(runs.load(config.vae_dir(spoken.name)))

@@ -52,7 +52,7 @@ def test_an_unknown_preset_is_one_line_and_exit_code_1(home, arguments):
     result = vaefx(*arguments)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "Error: unknown preset 'nope': known are report, smoke, seven, phase, week5, paper\n"
+    assert result.stderr == "Error: unknown preset 'nope': known are report, smoke, seven, nine, phase, week5, paper\n"
     assert list(home.iterdir()) == []
 
 
@@ -73,6 +73,28 @@ def test_an_error_of_the_library_is_one_line_and_exit_code_1(home, monkeypatch, 
     assert result.exit_code == 1
     assert result.stderr == line
     assert vaefx("--traceback", "render").exception is error
+
+
+def test_a_critic_goes_into_the_run_folder_and_into_the_library_only_if_that_is_asked_for(home, monkeypatch):
+    from vaefx_lib import critic
+
+    asked = []
+
+    def train_critic(preset, **given):
+        print("groups of train: 100 of 6100")
+        asked.append((preset.name, given))
+        return types.SimpleNamespace(about={"worth": {"rank_correlation": 0.75}})
+
+    put_in_place(monkeypatch, "critic_training", train_critic=train_critic)
+    own = vaefx("train", "critic", "--preset", "nine", "--groups", "50")
+    assert own.stdout == f"rank_correlation 0.75\ncritic in {home / 'runs' / 'nine' / 'critic'}\n"
+    assert own.stderr == "groups of train: 100 of 6100\n"
+    assert vaefx("train", "critic", "--preset", "nine", "--replace").exit_code == 0
+    assert asked == [
+        ("nine", {"groups": 50, "folder": config.run_dir("nine") / "critic"}),
+        ("nine", {"groups": 6100, "folder": critic.FOLDER}),
+    ]
+    assert vaefx("train", "critic", "--groups", "15").exit_code == 2
 
 
 def test_a_bug_keeps_its_traceback(home, monkeypatch):

@@ -49,8 +49,8 @@ def test_the_settings_are_printed_with_their_units_and_the_sound_is_written(trai
     lines = done.stdout.splitlines()
     assert lines[0] == "mda:Overdrive"
     assert [line.split() for line in lines[1:4]] == [["drive", "80", "%"], ["muffle", "60", "%"], ["output", "0", "dB"]]
-    assert "distance from the reference: " in lines[4]
-    assert lines[5] == "confidence: MRSTFT from the true sound is expected to be smaller by 0.25 than dry"
+    assert lines[4].startswith("expected distance from the truth: ") and ", dry " in lines[4]
+    assert lines[5] == "confidence: nearer to the truth than dry by 0.25, to judge from known settings"
     assert lines[-1] == "out.wav"
     assert done.stderr == ""
     assert soundfile.info("out.wav").frames == soundfile.info("in.wav").frames

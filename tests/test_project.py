@@ -37,14 +37,42 @@ FLOORS = [
     [
         *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
         *("controller", "metrics", "study_clips", "loss_theory", "loss_study", "phase_scores", "phase_study", "study"),
-        *("stft_distance", "loudness", "speech_quality", "search", "passages"),
-        *("style", "echo_peaks", "echoes", "references", "controller_training", "dummy_study"),
+        *("stft_distance", "loudness", "speech_quality", "search", "passages", "players"),
+        *("style", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
+        *("refining", "candidates"),
+        *(
+            "controller_material",
+            "controller_media",
+            "controller_stages",
+            "controller_calibration",
+            "controller_training",
+        ),
+        *("playable_maps", "playable_net", "playable", "playable_learning", "playable_training"),
     ],
-    ["refining", "candidates", "matching", "match_cases", "match_answers", "match_scores", "match_study"],
-    ["plots", "study_plots", "loss_plots", "match_plots", "figures", "widgets"],
-    ["notebooks", "__main__"],
+    [
+        "matching",
+        "match_cases",
+        "match_answers",
+        "match_scores",
+        "match_study",
+        "controller_study",
+        "places",
+        *("playable_measures", "playable_scores"),
+    ],
+    [
+        *("plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures"),
+        *("pictures", "widgets", "path_panel", "play_panel"),
+        *("versions", "report", "report_page", "report_scores"),
+    ],
+    ["notebooks", "app", "__main__"],
 ]
-IMPORT_NAMES = {"sklearn": "scikit-learn", "umap": "umap-learn", "yaml": "pyyaml"}
+IMPORT_NAMES = {
+    "IPython": "ipython",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+    "yaml": "pyyaml",
+}
 CONDA_NAMES = {
     "pytorch": "torch",
     "pysoundfile": "soundfile",
@@ -211,7 +239,7 @@ def test_a_lesson_goes_in_short_steps_and_leaves_the_logic_to_the_library(path):
 # --- make -------------------------------------------------------------------------------------------------------------
 ALL = [
     *("01_data_rendering", "02_vae_training", "03_latent_clustering", "04_interpolation_figures"),
-    *("05_controller_training", "07_loss_and_phase"),
+    *("05_controller_training", "06_playable_latent", "07_loss_and_phase"),
 ]
 
 # Takes the place of `python -m vaefx_lib`: it notes which notebook is run and keeps what has not changed, as the
@@ -241,7 +269,7 @@ def tree(tmp_path):
     """A small copy of the project's files, after a first `make figures` a while ago."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     names = [f"notebooks/{name}.ipynb" for name in ALL] + ["constraints.txt", "pyproject.toml", "ready"]
-    names += [f"vaefx_lib/{n}.py" for n in ("config", "rendering", "vae", "plots", "notebooks", "__main__")]
+    names += [f"vaefx_lib/{n}.py" for n in ("config", "rendering", "vae", "plots", "report", "notebooks", "__main__")]
     names += ["vaefx_lib/effects/mda.py", "vaefx_lib/speech/metadata.csv"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +287,9 @@ def make(folder, *arguments):
     inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PRESET", "VAEFX_HOME", "PYTHON", "TIMEOUT_S")
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
     command = ["make", "READY=ready", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
 
 
 def figures(folder, *options, preset="report", succeeds=True):
@@ -295,12 +325,14 @@ def test_a_second_make_figures_runs_nothing(tree):
         ("vaefx_lib/effects/mda.py", ALL),
         ("vaefx_lib/notebooks.py", []),
         ("vaefx_lib/__main__.py", []),
+        ("vaefx_lib/report.py", []),
         ("notebooks/01_data_rendering.ipynb", ALL[:1]),  # the renders stayed the same
         ("notebooks/02_vae_training.ipynb", ALL[1:2]),  # the model stayed the same
         ("notebooks/03_latent_clustering.ipynb", ALL[2:3]),
         ("notebooks/04_interpolation_figures.ipynb", ALL[3:4]),
         ("notebooks/05_controller_training.ipynb", ALL[4:5]),
-        ("notebooks/07_loss_and_phase.ipynb", ALL[5:]),
+        ("notebooks/06_playable_latent.ipynb", ALL[5:6]),
+        ("notebooks/07_loss_and_phase.ipynb", ALL[6:]),
     ],
 )
 def test_an_edit_runs_the_notebooks_that_depend_on_it_once(tree, changed, run):
@@ -320,7 +352,7 @@ def test_a_plot_edit_leaves_renders_and_model_alone(tree):
 
 def test_another_model_reaches_the_figures(tree):
     (tree / "runs/report/vae/manifest.json").write_text("trained again by hand")
-    assert figures(tree) == ALL[2:5]  # the study of losses trains its own
+    assert figures(tree) == ALL[2:6]  # the study of losses trains its own
 
 
 def test_other_renders_reach_the_model_and_the_figures(tree):
@@ -448,6 +480,6 @@ def test_lint_refuses_what_it_should(tmp_path):
     assert lint(tmp_path) != 0
     lesson.write_text(stripped)
 
-    for bad in ("import os\n", "x = {  'a':1 }\n", "def undocumented():\n    return 1\n"):
+    for bad in ("import os\n", "x = {  'a':1 }\n", "def undocumented():\n    return 1\n", 'x: int = ""\n'):
         source.write_text(clean + "\n" + bad)
         assert lint(tmp_path) != 0, bad

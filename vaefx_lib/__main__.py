@@ -31,8 +31,8 @@ class Commands(click.Group):
             if ctx.params.get("traceback"):
                 raise
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            if getattr(error, "filename", None):
-                text = f"{text}: {error.filename}"
+            if filename := getattr(error, "filename", None):
+                text = f"{text}: {filename}"
             raise click.ClickException(" ".join(text.split()) or type(error).__name__) from error
 
 
@@ -101,6 +101,50 @@ def train_vae(preset, seed, resume, loggers, clips, devices, num_nodes, precisio
         click.echo(f"vae in {config.vae_dir(chosen.name)}")
 
 
+@train.command("controller")
+@preset_option
+@click.option("--seed", type=int, help="In place of the preset's.")
+@click.option("--logger", "loggers", type=click.Choice(["tensorboard", "wandb"]), multiple=True, help="Repeatable.")
+@click.option(
+    "--clips", type=click.IntRange(min=0), default=3, show_default=True, help="Validation pairs to hear and see."
+)
+def train_controller(preset, seed, loggers, clips):
+    """Train the controller of a preset: known settings first, then end to end; a finished one is kept.
+
+    Needs the trained VAE. Every validation of the sound leaves input, reference, prediction and truth of a few pairs in
+    the run folder, and in the loggers.
+    """
+    chosen = config.preset(preset)
+    from vaefx_lib import controller_training
+
+    with redirect_stdout(sys.stderr):
+        controller_training.train_controller(chosen, seed=seed, loggers=loggers, clips=clips)
+    click.echo(f"controller in {config.controller_dir(chosen.name)}")
+
+
+@train.command("critic")
+@preset_option
+@click.option(
+    "--groups", type=click.IntRange(min=16), default=6_100, show_default=True, help="Of sounds to learn from."
+)
+@click.option("--replace", is_flag=True, help="Put it in the place of the one that comes with the library.")
+def train_critic(preset, groups, replace):
+    """Train the critic on the corpus and the effects of a preset, through pedalboard's effects as well.
+
+    The one that comes with the library is of the preset nine. Groups are kept, so that an interrupted call goes on;
+    the critic goes into the run folder, where nothing uses it but to compare, or with --replace into the library.
+    """
+    chosen = config.preset(preset)
+    from vaefx_lib import critic, critic_training
+
+    folder = critic.FOLDER if replace else config.run_dir(chosen.name) / "critic"
+    with redirect_stdout(sys.stderr):
+        made = critic_training.train_critic(chosen, groups=groups, folder=folder)
+    for name, value in made.about["worth"].items():
+        click.echo(f"{name} {value:g}")
+    click.echo(f"critic in {folder}")
+
+
 @main.command()
 @click.argument("name")
 @preset_option
@@ -112,6 +156,33 @@ def notebook(name, preset, parameters, timeout_s):
 
     path = notebooks.run(name, preset=preset, parameters=dict(parameters), timeout_s=timeout_s)
     click.echo(path)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@preset_option
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def app(preset, options):
+    """Play with the latent space in the browser, as `make app` does; further OPTIONS go to Voila."""
+    from vaefx_lib import app
+
+    app.serve(preset, options)
+
+
+@main.command("report")
+@click.option("--since", default="", metavar="DAY|COMMIT", help="The last report; default: seven days before this one.")
+@click.option("--day", default="", metavar="DAY", help="Of this report, such as 2026-11-26; default: today.")
+@preset_option
+def weekly_report(since, day, preset):
+    """The weekly report of a preset as one HTML page with its figures and sounds; your words go into a text file.
+
+    It runs notebook 08_weekly_report on what the other lessons have left, and shows notebooks/weekly_report.md.
+    """
+    from vaefx_lib import notebooks, report, report_page
+
+    day, since = report.span(day, since)
+    executed = notebooks.run("08_weekly_report", preset=preset, parameters={"since": since, "day": day}, timed=False)
+    page = config.run_dir(preset) / "report.html"
+    click.echo(report_page.write(executed, page, title=f"Weekly report, {day}"))
 
 
 @main.group()
@@ -202,8 +273,8 @@ def match(input_path, reference_path, out_path, effect, refine, seed, as_json, p
     click.echo(found.effect)
     for name, about in found.settings.items():
         click.echo(f"  {name:<20} {about['value']:.4g} {about['unit']}".rstrip())
-    click.echo(f"distance from the reference: {found.distance:.4g}, dry {found.baseline_distance:.4g}")
-    click.echo(f"confidence: MRSTFT from the true sound is expected to be smaller by {found.confidence:.2f} than dry")
+    click.echo(f"expected distance from the truth: {found.distance:.3g}, dry {found.baseline_distance:.3g} (MRSTFT)")
+    click.echo(f"confidence: nearer to the truth than dry by {found.confidence:.2f}, to judge from known settings")
     if not found.apply:
         click.echo("better left dry: with these settings it is not expected to come nearer")
     for name, distance in found.ranking[1:6]:
@@ -230,6 +301,22 @@ def study():
         figures.record("report", {"vae": {"seven_effects": found}})
     figures.update_readme("report")
     click.echo(config.figures_dir("report") / "metrics.json")
+
+
+@main.command("study-controller")
+@preset_option
+def study_controller(preset):
+    """One controller for all effects beside one for each, and what its inputs are worth, into `metrics.json`.
+
+    Over three seeds; half an hour on two cores. Needs the trained VAE. Finished trainings are kept.
+    """
+    chosen = config.preset(preset)
+    from vaefx_lib import controller_study, figures
+
+    with redirect_stdout(sys.stderr):
+        found = controller_study.study(chosen)
+    figures.record(chosen.name, {"controller": {"study": found}})
+    click.echo(config.figures_dir(chosen.name) / "metrics.json")
 
 
 @main.command("study-match")

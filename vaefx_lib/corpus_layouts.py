@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,9 +154,9 @@ def _musdb18(root: Path, stem: str, refused: dict[Path, str]) -> list[Found]:
     ]
 
 
-def _sounds(folder: Path, refused: dict[Path, str], above: list[tuple] | None = None) -> Iterator[Path]:
+def _sounds(folder: Path, refused: dict[Path, str], above: Sequence[tuple[int, int] | None] = ()) -> Iterator[Path]:
     """Whatever is named like a sound in a folder and those below it, in order; `above` is where the way led through."""
-    above = [*(above or []), _identity(folder)]
+    above = [*above, _identity(folder)]
     if above[-1] in above[:-1]:
         refused[folder] = "leads back to a folder that it lies in"
         return

@@ -197,7 +197,7 @@ def scores(
 def settings_scores(train: Embedded, test: Embedded, changes: np.ndarray | None = None) -> dict:
     """The part of `scores` that is about the settings; its arguments are as there."""
     read = {space: readings.read_settings(train, test, space) for space in SPACES}
-    found = {"settings_r2": {space: {e: readings.r2(r) for e, r in read[space].items()} for space in SPACES}}
+    found: dict = {"settings_r2": {space: {e: readings.r2(r) for e, r in read[space].items()} for space in SPACES}}
     found["settings_mi"] = {space: information.settings_information(read[space]) for space in SPACES}
     found["settings_mi"]["chance"] = information.settings_information(read["vae"], shuffled=True)
     found["best_dimension"] = {space: information.best_dimensions(train, test, space) for space in ("vae", "pca")}

@@ -144,8 +144,8 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         return
     with tarfile.open(archive, "r|*") as opened:  # as a stream: a list of members would need a second pass
         for info in opened:
-            if info.isfile():
-                yield info.name, opened.extractfile(info)
+            if content := opened.extractfile(info) if info.isfile() else None:
+                yield info.name, content
             elif not info.isdir():
                 raise ValueError(f"{archive} holds {info.name}, which is no file: an archive of sounds has no links")
 

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 from vaefx_lib import config, store
 
 DPI = 150
+SHOWN_DPI = 90  # in a notebook: a figure 10 inches wide fills its column
 STYLE = {
     "figure.constrained_layout.use": True,
     "figure.facecolor": "white",
@@ -45,6 +47,8 @@ def set_style() -> None:
 
 def save_figure(fig, name: str, preset_name: str, *, caption: str) -> Path:
     """Save a figure as PNG in the preset's folder of figures, and its caption in the `README.md` there.
+
+    In a notebook the PNG is shown, in place of the figure: it is drawn once.
 
     Parameters
     ----------
@@ -80,6 +84,7 @@ def save_figure(fig, name: str, preset_name: str, *, caption: str) -> Path:
     fig.set_layout_engine("none")  # laid out once: each time again moves things by a fraction of a pixel
     path = folder / f"{name}.png"
     _write_if_changed(path, picture.getvalue())
+    _show(fig, picture.getvalue(), alternative(caption))
     with _alone(preset_name):
         _write_captions(folder, preset_name, {**captions(preset_name), name: caption})
     return path
@@ -91,6 +96,11 @@ def captions(preset_name: str) -> dict[str, str]:
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     found = {entry["name"]: entry["caption"] for entry in _ENTRY.finditer(text)}
     return {name: caption for name, caption in found.items() if (readme.parent / f"{name}.png").exists()}
+
+
+def alternative(caption: str) -> str:
+    """What is read out to those who cannot see a figure: the first sentence of its caption, without marks."""
+    return re.sub(r"[\[\]`$\\*]", "", re.split(r"(?<=[.:;!?]) ", caption)[0])
 
 
 def record(preset_name: str, scores: Mapping[str, object]) -> None:
@@ -217,6 +227,17 @@ def update_readme(preset_name: str) -> None:
         _write_if_changed(path, text.encode())
 
 
+def _show(fig, png: bytes, text: str) -> None:
+    """Show a picture as the output of a notebook's cell, at the figure's size, and let the figure go."""
+    if "ipykernel" not in sys.modules:
+        return
+    import matplotlib.pyplot as plt
+    from IPython.display import Image, display
+
+    plt.close(fig)
+    display(Image(png, width=round(fig.get_figwidth() * SHOWN_DPI), alt=text))
+
+
 @contextmanager
 def _alone(preset_name: str):
     """Wait until no other process changes the captions and numbers of the preset: lessons may run side by side."""
@@ -251,9 +272,7 @@ def _write_captions(folder: Path, preset_name: str, texts: Mapping[str, str]) ->
         "Written by the notebooks, together with the numbers in [metrics.json](metrics.json). Do not edit.",
     ]
     for name, caption in sorted(texts.items()):
-        sentence = re.split(r"(?<=[.:;!?]) ", caption)[0]
-        alternative = re.sub(r"[\[\]`$\\*]", "", sentence)
-        blocks += [f"## {name}", f"![{alternative}]({name}.png)", caption]
+        blocks += [f"## {name}", f"![{alternative(caption)}]({name}.png)", caption]
     _write_if_changed(folder / "README.md", ("\n\n".join(blocks) + "\n").encode())
 
 

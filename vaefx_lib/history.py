@@ -19,7 +19,8 @@ class History(L.Callback):
 
     def __init__(self, progress: bool, path: Path | None = None):
         self.rows, self.kl = [], []
-        self.best_weights, self.best = None, float("inf")
+        self.best_weights: dict | None = None
+        self.best = float("inf")
         self.progress, self.begun, self.told = progress, time.monotonic(), time.monotonic()
         self.path = path  # of a CSV file that grows with each epoch
 

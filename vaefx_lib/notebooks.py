@@ -109,6 +109,7 @@ def run(
     preset: str = "report",
     parameters: dict[str, object] | None = None,
     timeout_s: float = 3600.0,
+    timed: bool = True,
 ) -> Path:
     """Execute a notebook in a fresh kernel of this very Python; its printed lines go to stderr as they come.
 
@@ -124,6 +125,8 @@ def run(
         Further parameters by name, in place of the notebook's own.
     timeout_s : float
         Seconds that all cells together may take; the start of the kernel is not counted.
+    timed : bool
+        Whether its wall time is among the numbers of `metrics.json`; not that of a lesson which only tells of them.
 
     Returns
     -------
@@ -190,7 +193,8 @@ def run(
         raise NotebookFailed(
             f"notebook {source.stem} failed {where} after {seconds:.0f} s: {reason} (see {failed})"
         ) from error
-    record_timing(preset, source.stem, time.monotonic() - began)
+    if timed:
+        record_timing(preset, source.stem, time.monotonic() - began)
     if figures.metrics(preset).keys() >= set(figures.RESULTS):
         figures.update_readme(preset)
     running.replace(final)
@@ -218,7 +222,7 @@ def _papermill():
         import papermill
 
         return papermill
-    sys.modules["rfc3987_syntax"] = None
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # Python's own mark of a module that is not there
     try:
         import papermill
     finally:

@@ -38,7 +38,7 @@ def short_name(name: str) -> str:
 
 def plot_waveform(audio, sample_rate_hz: float, *, ax: Axes | None = None, title: str = "", colour: str = "black"):
     """A waveform, array of shape (samples,), over time in s; returns the line. Used in notebook 01."""
-    ax = ax or _new_axes(7, 2)
+    ax = ax or new_axes(7, 2)
     (line,) = ax.plot(np.arange(len(audio)) / sample_rate_hz, audio, color=colour, lw=0.5)
     ax.set(xlabel="time (s)", ylabel="amplitude", title=title, xlim=(0, len(audio) / sample_rate_hz))
     return line
@@ -46,7 +46,7 @@ def plot_waveform(audio, sample_rate_hz: float, *, ax: Axes | None = None, title
 
 def plot_spectrogram(S, stft: Stft, *, ax: Axes | None = None, title: str = "", limits=None, colourbar: bool = True):
     """A spectrogram over s and kHz, its colours from `limits[0]` to `limits[1]`; returns the image. Notebook 01."""
-    ax = ax or _new_axes(5, 3.2)
+    ax = ax or new_axes(5, 3.2)
     image = _draw(ax, S, stft, limits or (0, _largest(S)))
     ax.set_title(title)
     if colourbar:
@@ -114,7 +114,7 @@ def plot_latent(points, labels, *, unseen, ax: Axes | None = None, title: str = 
     `points` has shape (n, 2), `labels` are n names of effects; clips that are `unseen`, n booleans, get a larger dot
     with a dark edge. Used in notebook 03.
     """
-    ax = ax or _new_axes(5, 4.5)
+    ax = ax or new_axes(5, 4.5)
     drawn = _dots(ax, points, [effect_colour(name) for name in labels], unseen, title, axis_names)
     names = sorted(set(labels))
     keys = [plt.Line2D([], [], ls="", marker="o", ms=5, mew=0, color=effect_colour(name)) for name in names]
@@ -125,7 +125,7 @@ def plot_latent(points, labels, *, unseen, ax: Axes | None = None, title: str = 
 
 def plot_latent_values(points, values, *, label: str, unseen, ax: Axes | None = None, title: str = ""):
     """Points as in `plot_latent`, coloured by n values; those with a NaN are grey. `label` names value and unit."""
-    ax = ax or _new_axes(5.5, 4.5)
+    ax = ax or new_axes(5.5, 4.5)
     drawn = _dots(ax, points, np.asarray(values, float), unseen, title)
     for dots in drawn:
         dots.set(cmap=plt.get_cmap("viridis").with_extremes(bad="0.85"), clim=(np.nanmin(values), np.nanmax(values)))
@@ -135,7 +135,7 @@ def plot_latent_values(points, values, *, label: str, unseen, ax: Axes | None = 
 
 def plot_latent_space(panels: Mapping[str, Callable[[Axes], object]]) -> plt.Figure:
     """Figure 1: panels (a), (b), ... in three columns; title -> function that draws on an axes. Used in notebook 03."""
-    fig, axes = _grid(len(panels), 3, 3.8, 3.6)
+    fig, axes = grid(len(panels), 3, 3.8, 3.6)
     keys = {}
     for ax, letter, (title, draw) in zip(axes, "abcdefgh", panels.items()):
         draw(ax)
@@ -157,7 +157,7 @@ def plot_history(history: Mapping[str, Sequence[float]], *, pca_mse=None) -> plt
     kinds = {"loss": ("loss", "reconstruction"), "MSE (standardised)": ("mse",), "KL (nats)": ("kl",)}
     found = {label: [n for n in history if any(part in n for part in parts)] for label, parts in kinds.items()}
     found = {label: names for label, names in found.items() if names}
-    fig, axes = _grid(len(found), len(found), 4, 3.4)
+    fig, axes = grid(len(found), len(found), 4, 3.4)
     for ax, (label, names) in zip(axes, found.items()):
         for name, colour in zip(names, itertools.cycle(SERIES_COLOURS)):
             colour = CHANNEL_COLOURS.get(name.split("_")[-1], colour)
@@ -173,7 +173,7 @@ def plot_history(history: Mapping[str, Sequence[float]], *, pca_mse=None) -> plt
 
 def plot_kl_per_dimension(kl, *, ax: Axes | None = None, groups: Mapping[str, slice] | None = None):
     """KL in nats, shape (latent_dim,), largest first in each of `groups` (name -> slice of dimensions); notebook 02."""
-    ax = ax or _new_axes(7, 3)
+    ax = ax or new_axes(7, 3)
     drawn = []
     for (name, part), colour in zip((groups or {"": slice(None)}).items(), itertools.cycle(SERIES_COLOURS)):
         values = np.sort(np.asarray(kl)[part])[::-1]
@@ -186,7 +186,7 @@ def plot_kl_per_dimension(kl, *, ax: Axes | None = None, groups: Mapping[str, sl
 
 def plot_settings(settings, names: Sequence[str], *, effect: str = "") -> plt.Figure:
     """A histogram of each setting, array of shape (n, n_params) in [0, 1]. Used in notebook 01."""
-    fig, axes = _grid(len(names), min(len(names), 3), 2.6, 2, sharex=True, sharey=True)
+    fig, axes = grid(len(names), min(len(names), 3), 2.6, 2, sharex=True, sharey=True)
     for ax, name, values in zip(axes, names, np.asarray(settings).T):
         ax.hist(values, bins=np.linspace(0, 1, 21), color=effect_colour(effect))
         ax.set(xlabel=name, xlim=(0, 1), xticks=(0, 0.5, 1))
@@ -201,7 +201,7 @@ def plot_scores(table: Mapping[str, Mapping[str, float]], *, ax: Axes | None = N
     A column may be absent from a row. `label` names the score and its unit. Used in notebooks 02 and 03.
     """
     columns = list(dict.fromkeys(column for row in table.values() for column in row))
-    ax = ax or _new_axes(7, 1 + len(table) * (0.2 + 0.2 * len(columns)))
+    ax = ax or new_axes(7, 1 + len(table) * (0.2 + 0.2 * len(columns)))
     height, drawn = 0.8 / len(columns), []
     for i, (column, colour) in enumerate(zip(columns, itertools.cycle(SERIES_COLOURS))):
         there = {y: row[column] for y, row in enumerate(table.values()) if column in row}
@@ -219,7 +219,7 @@ def plot_confusion(table: Mapping[str, Mapping[str, float]], *, ax: Axes | None 
 
     Rows are true, columns predicted; each row sums to 1. Used in notebook 03.
     """
-    ax = ax or _new_axes(3.4, 3)
+    ax = ax or new_axes(3.4, 3)
     columns = list(dict.fromkeys(label for row in table.values() for label in row))
     shares = np.array([[row.get(label, 0.0) for label in columns] for row in table.values()])
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -236,7 +236,7 @@ def plot_dimensions(kl, values, *, groups: Mapping[str, slice], label: str, ax: 
 
     `groups` are parts of the latent vector, name -> slice, in the colours of `plot_kl_per_dimension`.
     """
-    ax = ax or _new_axes(4.5, 3.4)
+    ax = ax or new_axes(4.5, 3.4)
     kl, values, drawn = np.asarray(kl), np.asarray(values), []
     for (name, part), colour in zip(groups.items(), itertools.cycle(SERIES_COLOURS)):
         drawn.append(ax.scatter(kl[part], values[part], s=18, color=colour, alpha=0.8, lw=0, label=name))
@@ -270,7 +270,7 @@ def plot_latent_readings(audible, told, *, kl, alone, weights, groups, confusion
     dimension) and `weights`, all (latent_dim,), and `groups` are for `plot_dimensions`. `confusion` is name -> table
     for `plot_confusion`.
     """
-    panels = {
+    panels: dict[str, Callable] = {
         "R2 where it is audible": lambda ax: plot_scores(audible, ax=ax, label="R2 of the setting"),
         "mutual information": lambda ax: plot_scores(told, ax=ax, label="nats"),
         "settings": lambda ax: plot_dimensions(kl, alone, groups=groups, label="R2 of the best setting", ax=ax),
@@ -290,11 +290,12 @@ def plot_latent_readings(audible, told, *, kl, alone, weights, groups, confusion
     return fig
 
 
-def _new_axes(width_in: float, height_in: float) -> Axes:
+def new_axes(width_in: float, height_in: float) -> Axes:
+    """The axes of a new figure of this size."""
     return plt.subplots(figsize=(width_in, height_in), layout="constrained")[1]
 
 
-def _grid(count: int, columns: int, width_in: float, height_in: float, **shared) -> tuple[plt.Figure, list[Axes]]:
+def grid(count: int, columns: int, width_in: float, height_in: float, **shared) -> tuple[plt.Figure, list[Axes]]:
     """A figure with `count` axes of the given size, row by row."""
     rows = -(-count // columns)
     fig = plt.figure(figsize=(width_in * columns, height_in * rows), layout="constrained")

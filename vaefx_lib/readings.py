@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Reading:
     rows: np.ndarray
     asked: np.ndarray
     guessed: np.ndarray
-    regression: object
+    regression: Any
 
 
 def read_settings(train: Embedded, test: Embedded, space: str) -> dict[str, Reading]:

@@ -64,6 +64,36 @@ def fingerprint(preset: Preset, precision: str, *data: shards.Dataset) -> str:
     return store.fingerprint(choices, list(preset.render.effects), precision, data_prints, *sources)
 
 
+def finished(preset: Preset, *, seed: int | None = None, precision: str = "32-true", folder=None) -> Run | None:
+    """The run that training a preset would give, if it is there already, of the same choices, data and code.
+
+    Parameters
+    ----------
+    preset : Preset
+    seed : int, optional
+        In place of `preset.train.seed`.
+    precision : str
+        Of the training's arithmetic.
+    folder : path, optional
+        The run folder; `config.vae_dir` by default.
+
+    Raises
+    ------
+    DamagedFile
+        If there are no whole rendered pairs.
+
+    Used in `02_vae_training`.
+    """
+    if seed is not None:
+        preset = dataclasses.replace(preset, train=dataclasses.replace(preset.train, seed=seed))
+    data = [shards.load(config.data_dir(preset.name, subset)) for subset in ("train", "valid")]
+    try:
+        run = load(folder or config.vae_dir(preset.name))
+    except store.DamagedFile:  # absent, or an interrupted or damaged run
+        return None
+    return run if run.fingerprint == fingerprint(preset, precision, *data) else None
+
+
 def load(folder: str | Path) -> Run:
     """The run in a folder, checked against its manifest.
 

@@ -130,7 +130,7 @@ def _scores(train: latent.Embedded, test: latent.Embedded) -> dict:
 
 def _mean_and_std(rows: list[dict]) -> dict:
     """Of nested numbers: mean under the same name, deviation under the name with `_std`."""
-    out = {}
+    out: dict = {}
     for name, value in rows[0].items():
         values = [row[name] for row in rows]
         if isinstance(value, dict):
