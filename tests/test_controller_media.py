@@ -14,6 +14,7 @@ from test_tracking import events, wandb_records
 
 from vaefx_lib import (
     blackbox,
+    controller_calibration,
     controller_material,
     controller_media,
     controller_training,
@@ -43,6 +44,7 @@ def watched(controlled, home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAEFX_HOME", str(home))
         patch.setenv("WANDB_MODE", "offline")
+        patch.setattr(controller_calibration, "CALIBRATED", 2)  # quick
         made = controller_training.train_controller(controlled, loggers=("wandb", "tensorboard"))
     return SimpleNamespace(made=made, folder=home / "runs" / "spoken" / "controller")
 
@@ -159,6 +161,7 @@ def test_watching_leaves_the_controller_as_it_is(watched, trained_controller):
 
 def test_another_training_leaves_no_clips_of_the_one_before(watched, controlled, home, material, tmp_path, monkeypatch):
     monkeypatch.setenv("VAEFX_HOME", str(home))
+    monkeypatch.setattr(controller_calibration, "CALIBRATED", 2)  # quick
     folder = tmp_path / "controller"
     shutil.copytree(watched.folder, folder)
     controller_training.train_controller(controlled, names=NAMES[:1], folder=folder, clips=0)

@@ -99,6 +99,7 @@ def test_the_joint_one_of_the_presets_seed_is_the_controller_that_is_there(
 
 def test_what_a_controller_is_not_to_read_has_no_say(controlled, home, tmp_path, monkeypatch):
     monkeypatch.setenv("VAEFX_HOME", str(home))
+    monkeypatch.setattr(controller_calibration, "CALIBRATED", 2)  # quick
     sizes = dataclasses.replace(controlled.controller, max_epochs=1, end_to_end_steps=0)
     short = dataclasses.replace(controlled, controller=sizes)
     rng = np.random.default_rng(0)

@@ -187,7 +187,9 @@ def test_the_confidence_is_that_of_the_gain_that_is_expected_over_the_likely_set
 
 def test_a_search_is_nearer_to_the_truth_than_a_wrong_answer_of_the_network(case, trained_controller):
     wrong = np.where(case.settings > 0.5, 0.1, 0.9)
-    given = answers(case, answering(trained_controller, wrong, gain=1.0), refine_evaluations=60)
+    made = answering(trained_controller, wrong, gain=1.0)
+    made = dataclasses.replace(made, library=trained_controller.library)  # it still proposes others
+    given = answers(case, made, refine_evaluations=60)
     network, refined = (metrics.mrstft_wide(case.target, given.sounds[name]) for name in ("network", "refined"))
     assert refined < 0.7 * network
     assert given.refine_s > 0 and given.left_dry["refined"] is False
