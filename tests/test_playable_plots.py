@@ -76,6 +76,7 @@ def test_sounds_lie_at_their_places_in_the_colour_of_their_effect_or_number():
     ):
         np.testing.assert_allclose(dots.get_offsets(), places)
         assert to_hex(dots.get_facecolor()[0]).upper() == plots.effect_colour(effect)
+    assert [ax.get_title() for ax in fig.axes[:6]] == [*COLOURS, "", "", ""]
     (dots,) = second.collections
     assert np.ma.getmaskarray(dots.get_array()).sum() == 30  # grey
     np.testing.assert_allclose(sorted(dots.get_offsets()[-30:, 0]), sorted(PLACES["bottleneck"][30:, 0]))

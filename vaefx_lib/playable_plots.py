@@ -85,12 +85,14 @@ def plot_maps(
     size = (3.3 * len(colours), 3.1 * len(maps))
     fig, axes = plt.subplots(len(maps), len(colours), figsize=size, squeeze=False, layout="constrained")
     for row, (title, places) in zip(axes, maps.items()):
-        for ax, (label, values) in zip(row, colours.items()):
+        for ax, values in zip(row, colours.values()):
             if behind:
                 ax.scatter(*np.asarray(behind[title]).T, s=2, color="0.9", lw=0)
             _coloured(ax, np.asarray(places), values)
-            ax.set(xticks=[], yticks=[], title=label if row is axes[0] else "")
+            ax.set(xticks=[], yticks=[])
         row[0].set_ylabel(title)
+    for ax, label in zip(axes[0], colours):
+        ax.set_title(label)
     return fig
 
 
