@@ -66,7 +66,8 @@ def scores(numbers: Mapping) -> list[Score]:
         rows.append(Score(f"{label}, with a search", (*own, "refined"), lazy, {"best": (*own, "oracle")}))
     playable = numbers.get("playable", {})
     for dim in playable.get("bottleneck", {}):
-        at = {method: ("playable", method, dim, "roundtrip_mrstft") for method in playable if dim in playable[method]}
+        methods = [method for method, dims in playable.items() if isinstance(dims, dict) and dim in dims]
+        at = {method: ("playable", method, dim, "roundtrip_mrstft") for method in methods}
         label = f"settings through {dim} dimensions and back: MRSTFT"
         rows.append(Score(label, at.pop("bottleneck"), {method: at[method] for method in sorted(at)}))
     winner = numbers.get("phase", {}).get("winner")
