@@ -115,7 +115,7 @@ def test_answers_that_were_not_tried_are_not_drawn():
     row = {"none": 2.0, "ours": 1.0, "oracle": 0.0, "gap_closed": 0.5}
     ax = plt.subplots()[1]
     drawn = match_plots.plot_gap({"Overdrive": row}, ax=ax)
-    assert [dots.get_label() for dots in drawn] == ["dry input", "controller", "best there is"]
+    assert [dots.get_label() for dots in drawn] == ["dry input", "controller and critic", "best there is"]
     assert all(dots.axes is ax for dots in drawn)
     assert [text.get_text() for text in ax.texts] == ["50 %", "gap closed"]
 
