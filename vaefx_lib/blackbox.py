@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -111,7 +111,7 @@ def spsa(
     *,
     step: float,
     directions: int,
-    seed: int,
+    seed: int | Sequence[int],
     mask: Tensor | None = None,
     workers: int | None = None,
 ) -> Tensor:

@@ -109,7 +109,7 @@ class Unfinished(Checkpoint):
         versions = [version(name) for name in ("torch", "lightning")]
         self.path = folder / "checkpoint.safetensors"
         self.key = store.fingerprint(fingerprint, versions, Path(__file__))
-        self.generators = None
+        self.generators: dict | None = None
 
     def can_resume(self) -> bool:
         """Whether there is training to go on with; says in one line why not.

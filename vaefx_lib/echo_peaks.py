@@ -155,7 +155,8 @@ def peaks(cepstrum: np.ndarray, strength: np.ndarray, least: float, count: int) 
     at = at[(s[1:-1][at] >= s[:-2][at]) & (s[1:-1][at] >= s[2:][at])] + FIRST
     at = at[np.argsort(-np.abs(cepstrum[at]), kind="stable")][: 4 * count]
     at = at[~((np.abs(at[:, None] - at) < NEAR) & np.tri(len(at), k=-1, dtype=bool)).any(axis=1)][:count]
-    return tuple(np.concatenate([values, np.zeros(count - len(at), values.dtype)]) for values in (at, cepstrum[at]))
+    lags, heights = (np.concatenate([x, np.zeros(count - len(at), x.dtype)]) for x in (at, cepstrum[at]))
+    return lags, heights
 
 
 def even(heights):

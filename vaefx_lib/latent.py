@@ -111,7 +111,7 @@ def embed_dataset(
     Embedded
     """
     kind = phase.of(run.preset.vae.inputs)
-    options = {"statistics": run.statistics, "representation": kind}
+    options: dict = {"statistics": run.statistics, "representation": kind}
 
     def compute() -> dict[str, np.ndarray]:
         parts = []
@@ -132,7 +132,7 @@ def embed_dataset(
             )
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    sources = [Path(module.__file__) for module in (baselines, spectrogram)]
+    sources = [Path(str(module.__file__)) for module in (baselines, spectrogram)]
     own = [run.folder / "model.safetensors", pca.mean, pca.components]  # trained again, they may differ in a few bits
     key = store.fingerprint(run.fingerprint, *own, dataset.fingerprint, errors, *sources, Path(__file__))
     arrays = store.cached(path, key, compute) if path else compute()

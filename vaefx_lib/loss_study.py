@@ -180,7 +180,7 @@ def run(preset_name: str, clips: Clips, recipe: Recipe) -> dict[str, np.ndarray]
         model, history = train(clips, recipe)
         return {**measure(clips, model), **{f"history_{name}": values for name, values in history.items()}}
 
-    sources = [Path(module.__file__) for module in (vae, study_clips)]
+    sources = [Path(str(module.__file__)) for module in (vae, study_clips)]
     y = [some.numpy() for some in clips.coefficients.values()]
     key = store.fingerprint(dataclasses.asdict(recipe), *y, list(clips.left_out.values()), *sources, Path(__file__))
     kind = recipe.schedule if recipe.sample else "autoencoder"

@@ -94,7 +94,7 @@ def render_pair(
             continue
         count = len(effect.params)
         settings = np.full(count, 0.5) if subset.startswith("dummy") else rng.uniform(size=count)
-        row = {"speaker": speaker, "utterances": ids, "offset": offset, "speed": speed}
+        row: dict = {"speaker": speaker, "utterances": ids, "offset": offset, "speed": speed}
         row |= {"effect": effect.name, "settings": settings.tolist()}
         try:
             reason = _through(effect, clip, settings, rate, choices.peak_dbfs, pair)

@@ -73,9 +73,10 @@ def summary(found: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict]:
         the seeds), `mrstft`, `sisdr` (in dB) of rebuilt sound, and those of the other readings and of PCA. Under
         "dry" and "dry_phase" the baselines, under "winner" the best representation by the SI-SDR of `transfer`.
     """
-    table = {}
+    table: dict = {}
     for name, kind in REPRESENTATIONS.items():
-        here, row = found[name], {}
+        here: Mapping = found[name]
+        row: dict = {}
         last = here["loss"][:, -max(1, here["loss"].shape[1] // 10) :].mean(axis=1)
         row |= {"loss_fall": float((last / here["loss"][:, :10].mean(axis=1)).mean()), "loss_spread": float(last.std())}
         for key, values in (("ev", here["ev"].mean(axis=0)), ("ev_std", here["ev"].std(axis=0))):

@@ -113,7 +113,7 @@ def compare(preset_name: str, *, jobs: int | None = None) -> dict[str, dict[str,
 
     modules = (audio, baselines, batches, metrics, muon, phase, phase_scores, spectrogram, vae)
     choices = [dataclasses.asdict(part) for part in (STFT, budget)]
-    sources = [Path(module.__file__) for module in modules]
+    sources = [Path(str(module.__file__)) for module in modules]
     key = store.fingerprint(choices, effects, *(d.fingerprint for d in data.values()), *sources, Path(__file__))
     found = store.cached(config.run_dir(preset_name) / "study" / "phase.safetensors", key, compute)
     nested = {}
@@ -166,7 +166,7 @@ def train_network(
     FloatingPointError
         If the loss is not finite.
     """
-    size = {"latent_dim": budget.content_dim + budget.effect_dim, "effect_dim": budget.effect_dim}
+    size: dict = {"latent_dim": budget.content_dim + budget.effect_dim, "effect_dim": budget.effect_dim}
     choice = config.Vae(inputs=kind.channels, width=budget.width, **size)
     order = batches.EffectBatches(len(x), effects, budget.batch_size, seed)
     threads, losses = torch.get_num_threads(), []

@@ -157,10 +157,10 @@ def measure(batches: Iterable) -> Statistics:
             count = total
     if not count:
         raise ValueError("no spectrograms to measure: at least one is needed")
-    std = np.sqrt(squares / count)
+    std = np.asarray(np.sqrt(squares / count))
     if not (np.isfinite(std).all() and std.all()):
         raise ValueError(f"the standard deviation of the channels is {std.tolist()}: it must be finite and above 0")
-    return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
+    return Statistics(tuple(np.asarray(mean).tolist()), tuple(std.tolist()))
 
 
 def pairs(

@@ -87,7 +87,7 @@ def prepare(preset_name: str) -> Clips:
             arrays[f"left_out_{subset}"] = np.square(some - pca.inverse_transform(y)).sum(axis=(1, 2, 3)).mean()
         return {**arrays, "channel_mean": np.array(statistics.mean), "channel_std": np.array(statistics.std)}
 
-    sources = [Path(module.__file__) for module in (baselines, spectrogram)]
+    sources = [Path(str(module.__file__)) for module in (baselines, spectrogram)]
     key = store.fingerprint(dataclasses.asdict(stft), *(d.fingerprint for d in data.values()), *sources, Path(__file__))
     found = store.cached(config.run_dir(preset_name) / "study" / "loss_clips.safetensors", key, compute)
     return Clips(

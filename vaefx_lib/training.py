@@ -210,7 +210,7 @@ def fit(
             module,
             batches.loader(train_x, order),
             batches.loader(valid_x, batches.in_order(len(valid_x), train.batch_size, **part)),
-            ckpt_path=unfinished.path if resume else None,
+            ckpt_path=unfinished.path if resume and unfinished else None,
         )
     model = module.model.cpu()
     model.load_state_dict(history.best_weights)

@@ -107,7 +107,8 @@ def build(vae: Vae, num_frames: int, num_bins: int) -> JointVae:
     if vae.architecture == "conv2d":
         sizes = [(num_frames, num_bins)]
         for _ in vae.channels:
-            sizes.append(tuple((n + 1) // 2 for n in sizes[-1]))
+            frames, bins = sizes[-1]
+            sizes.append(((frames + 1) // 2, (bins + 1) // 2))
         maps = (len(vae.inputs), *vae.channels)
         return JointVae(ConvEncoder(maps, sizes[-1], vae.latent_dim), ConvDecoder(maps, sizes, vae.latent_dim))
     is_dry = [name.startswith("dry") for name in vae.inputs]

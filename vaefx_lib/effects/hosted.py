@@ -26,6 +26,7 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pedalboard
@@ -129,12 +130,13 @@ def run(audio: np.ndarray, *, inputs: list[int], **plugin) -> np.ndarray:
 
 def describe(*, prefix: str, path: str, plugin: str | None) -> dict:
     """The controls of a plug-in and the numbers of channels that it takes, as JSON holds them."""
-    place = {"prefix": prefix, "path": path, "plugin": plugin}
+    place: dict = {"prefix": prefix, "path": path, "plugin": plugin}
     _check(**place)
     instance = _instance(**place)
     if not instance.is_effect:
         raise ValueError("it makes no sound from sound: it is an instrument")
-    params, choices = [], []
+    params: list[dict] = []
+    choices: list[dict] = []
     for index, control in enumerate(instance._parameters):
         name = _python_name(control.name, control.label)
         if _NOT_OURS.fullmatch(name):
@@ -165,7 +167,7 @@ def _check(prefix: str, path: str, plugin: str | None) -> None:
         raise ValueError(f"{path} has no plug-in {plugin!r}: it has {', '.join(found)}")
 
 
-def _host(prefix: str) -> type:
+def _host(prefix: str) -> Any:
     return getattr(pedalboard, _HOSTS[prefix])
 
 
@@ -225,7 +227,7 @@ def _labels(control) -> dict[str, float]:
 def _native(control) -> dict:
     """Unit, range and default of a scale: those of the plug-in if its texts at five places are as a `Param` has it."""
     raw = np.linspace(0, 1, 5)
-    found = [_NUMBER.fullmatch(control.get_text_for_raw_value(value).strip()) for value in raw]
+    found: list = [_NUMBER.fullmatch(control.get_text_for_raw_value(value).strip()) for value in raw]
     if all(found) and len({match[2] for match in found}) == 1:
         values = np.array([float(match[1]) for match in found])
         low, high = values[[0, -1]].tolist()

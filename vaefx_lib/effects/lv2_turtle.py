@@ -67,7 +67,7 @@ def describe(bundle: Path, uri: str) -> dict:
     files = [_path(file) for file in manifest.objects(me, RDFS.seeAlso)]
     graph = _graph(bundle / "manifest.ttl", *sorted(path for path in files if path.is_file()))
     ports = sorted((int(graph.value(port, lv2["index"])), port) for port in graph.objects(me, lv2.port))
-    about = {
+    about: dict = {
         "uri": uri,
         "bundle": f"{bundle.absolute()}/",
         "binary": str(_path(manifest.value(me, lv2.binary))),

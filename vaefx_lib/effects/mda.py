@@ -126,7 +126,8 @@ def delay_samples(l_delay: float, r_delay: float) -> tuple[int, int]:
     """
     left = np.float32(LONGEST_DELAY) * np.float32(l_delay) * np.float32(l_delay)
     right = left * np.float32(delay_ratio(r_delay))
-    return tuple(min(max(int(samples), SHORTEST_DELAY), LONGEST_DELAY) for samples in (left, right))
+    left, right = (min(max(int(samples), SHORTEST_DELAY), LONGEST_DELAY) for samples in (left, right))
+    return left, right
 
 
 def delay_ratio(r_delay: float) -> float:

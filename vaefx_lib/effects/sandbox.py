@@ -20,6 +20,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -86,9 +88,10 @@ class _Memory:
     """A file in memory that two processes have open, and that grows as needed."""
 
     def __init__(self, file: int):
-        self.file, self.map = file, None
+        self.file = file
+        self.map: mmap.mmap | None = None
 
-    def view(self, shape: list[int], offset: int = 0) -> np.ndarray:
+    def view(self, shape: Sequence[int], offset: int = 0) -> np.ndarray:
         """Its float32 numbers from a byte `offset` on, as an array of this shape."""
         end = offset + 4 * math.prod(shape)
         if end > os.fstat(self.file).st_size:
@@ -111,7 +114,7 @@ class _Helper:
         memory = os.memfd_create("vaefx") if hasattr(os, "memfd_create") else os.dup(tempfile.TemporaryFile().fileno())
         self.memory, self.output = _Memory(memory), tempfile.TemporaryFile()
         fcntl.fcntl(self.output, fcntl.F_SETFL, os.O_APPEND | os.O_RDWR)  # so that it can be cut down
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(  # all its pipes are there
             [sys.executable, "-m", "vaefx_lib.effects.sandbox", str(memory), str(self.limit_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
