@@ -170,11 +170,11 @@ def answering(trained, settings, *, effect="mda:Overdrive", gain=None):
     """
     import torch
 
-    from vaefx_lib import controller, echo_peaks, effects
+    from vaefx_lib import controller, echo_peaks, effects, settings_net
 
     names = tuple(dict.fromkeys((*trained.effects, effect)))
     width = trained.net.second.out_features
-    net = controller.SettingsNet(trained.net.first.in_features, width, controller.n_params(names)).eval()
+    net = settings_net.SettingsNet(trained.net.first.in_features, width, controller.n_params(names)).eval()
     state = trained.net.state_dict()
     known = state.pop("effect.weight")
     net.load_state_dict(state, strict=False)
@@ -183,13 +183,11 @@ def answering(trained, settings, *, effect="mda:Overdrive", gain=None):
         last = net.point[names.index(effect)]
         last.weight.zero_()
         last.bias.copy_(torch.logit(torch.tensor(settings, dtype=torch.float32)))
-        spread, bins = (
-            net.spread[names.index(effect)],
-            np.minimum(np.array(settings) * controller.BINS, controller.BINS - 1),
-        )
-        spread.weight.zero_()
-        spread.bias.fill_(-50.0)
-        spread.bias[np.arange(len(bins)) * controller.BINS + bins.astype(int)] = 0.0
+        bins = np.minimum(np.array(settings) * settings_net.BINS, settings_net.BINS - 1).astype(int)
+        for logits, drawn in zip(net.posterior[names.index(effect)].logits, bins, strict=True):
+            logits.weight.zero_()
+            logits.bias.fill_(-50.0)
+            logits.bias[drawn] = 0.0
     library, echoes = dict(trained.library), dict(trained.echoes)
     same = np.array([settings] * 400, np.float32)
     library[effect] = np.zeros((len(same), len(trained.scale.numbers_mean)), np.float16), same

@@ -19,8 +19,8 @@ from vaefx_lib import (
     runs,
     store,
 )
-from vaefx_lib.controller import SettingsNet
 from vaefx_lib.references import References
+from vaefx_lib.settings_net import SettingsNet
 
 OVERDRIVE, DELAY = "mda:Overdrive", "mda:Delay"
 

@@ -36,7 +36,17 @@ FLOORS = [
     ],
     [
         *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
-        *("controller", "metrics", "study_clips", "loss_theory", "loss_study", "phase_scores", "phase_study", "study"),
+        *(
+            "settings_net",
+            "controller",
+            "metrics",
+            "study_clips",
+            "loss_theory",
+            "loss_study",
+            "phase_scores",
+            "phase_study",
+            "study",
+        ),
         *("stft_distance", "loudness", "speech_quality", "search", "passages", "players"),
         *("style", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
         *("refining", "candidates"),

@@ -15,6 +15,7 @@ from vaefx_lib import audio, blackbox, critic, effects, passages, refining, sear
 from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
+ECHO_WEIGHT = 1.0  # of unlike echoes beside the distance that the critic expects, where proposals are weighed
 SAME_SOUND = 0.2  # `sound_loss` between the same settings at two rates, below which they sound alike
 TRANSLATION_S = 3  # of the input that is compared at two rates: longer than the longest echo of mda Delay, twice
 TRANSLATIONS = 20  # values of each setting that are tried for that, and three times as many steps from the best
@@ -67,7 +68,7 @@ class Task:
         self.looks = [(self.dry[i % len(self.dry)], passage) for i, passage in enumerate(self.references)]
         dry = _measured(self.dry)
         self._judge = self.critic.judge(self.wanted, dry)
-        self.baseline_distance = self._judge(dry)
+        self.baseline_distance = self._judge(dry)[0]
 
     def knows(self, name: str) -> bool:
         """Whether the controller has an answer for this effect."""
@@ -82,8 +83,7 @@ class Task:
 
         Infinite where the effect gives silence.
         """
-        heard = self._wet(effect, settings, rate_hz)
-        return self._judge(_measured(heard)) if heard else math.inf
+        return self._judged(effect, settings, rate_hz)[0]
 
     def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
         """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
@@ -103,7 +103,8 @@ class Task:
 
         def judge(settings: np.ndarray) -> float:
             try:
-                return self.distance(effect, settings, rate_hz)
+                distance, unlike = self._judged(effect, settings, rate_hz)
+                return distance + ECHO_WEIGHT * unlike
             except effects.EffectFailed as error:
                 failures.append(error)
                 return math.inf
@@ -122,6 +123,11 @@ class Task:
             return Candidate(effect, found.settings, math.inf, found)
         settings = found.settings if rate_hz == self.rate_hz else self._translated(effect, found.settings)
         return Candidate(effect, settings, self.distance(effect, settings, self.rate_hz), found)
+
+    def _judged(self, effect: effects.Effect, settings, rate_hz: int) -> tuple[float, float]:
+        """What the critic says of the input at these settings; infinite where the effect gives silence."""
+        heard = self._wet(effect, settings, rate_hz)
+        return self._judge(_measured(heard)) if heard else (math.inf, math.inf)
 
     def _wet(self, effect: effects.Effect, settings, rate_hz: int, *, count: int | None = None) -> list[np.ndarray]:
         """Passages of the input through the effect at a rate, the first `count` or all, as they are measured.

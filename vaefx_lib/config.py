@@ -93,7 +93,7 @@ class Controller:
     """The network from a dry sound and a reference to settings: what it learns from, and how. Effects: `Render`'s."""
 
     n_passages: int = 400  # dry ones of 5.46 s, of training speakers
-    n_train: int = 3_000  # references for each effect, settings uniform in [0, 1]
+    n_train: int = 2_000  # references for each effect, settings uniform in [0, 1]
     n_valid: int = 200  # the same of unseen speakers: they choose, and calibrate the confidence
     width: int = 256  # of the two hidden layers
     max_epochs: int = 15  # of learning known settings
@@ -162,7 +162,7 @@ PRESETS = {
         ),
         vae=Vae(effect_dim=32),
         train=Train(batch_size=27),
-        controller=Controller(n_train=2_000, end_to_end_steps=30),
+        controller=Controller(end_to_end_steps=30),
     ),
     "phase": Preset("phase", vae=Vae(inputs=("dry", "wet", "wet_turn_cos", "wet_turn_sin"))),  # `phase`: relative
     "week5": Preset(

@@ -1,8 +1,8 @@
 """From a dry sound and a reference to the settings of an effect: a small network on what a frozen encoder says.
 
-The network reads the VAE's embedding of (dry, reference) and the long-term measures of both. For each setting it gives
-one value, and a distribution over its range: a flat one says that the setting cannot be told from the sound. One
-network serves all effects; the last layer is the effect's own.
+The network (`settings_net`) reads the VAE's embedding of (dry, reference) and the long-term measures of both. It gives
+one value for each setting, and a distribution over all together: a flat one says that a setting cannot be told from the
+sound. One network serves all effects; the last layers are the effect's own.
 
 A trained controller is a folder: `model.safetensors`, `scale.safetensors` (of the network's inputs, and what a match is
 worth), `library.safetensors` (references at known settings, and echoes), `history.csv`, `end_to_end.csv`, and
@@ -17,50 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
-from torch import Tensor, nn
 
 from vaefx_lib import config, critic, echo_peaks, effects, references, runs, store, style
+from vaefx_lib.settings_net import SettingsNet
 
-BINS = 64  # of the distribution over a setting
 FARTHEST = 5.0  # deviations: inputs of the network beyond are cut off
-SAMPLED = 0.4  # of the proposals: drawn from the distributions; the others are settings of similar references
+SAMPLED = 0.4  # of the proposals: drawn from the distribution; the others are settings of similar references
+DRAWN = 256  # from the distribution, where that of each setting by itself is asked for
 MODEL, SCALE, LIBRARY, MANIFEST = "model.safetensors", "scale.safetensors", "library.safetensors", "manifest.json"
 TABLES = ("history.csv", "end_to_end.csv")
-ECHOES = ("settings", "lags", "heights", "moving")  # of `echo_peaks.Fingerprints`
 ABOUT = ("preset", "vae", "seed", "effects", "n_params", "width", "fingerprint", "sha256")  # keys of the manifest
-
-
-class SettingsNet(nn.Module):
-    """Features to settings and to distributions over them, for several effects.
-
-    Parameters
-    ----------
-    features : int
-        Numbers that describe a pair.
-    width : int
-        Of the two hidden layers.
-    n_params : sequence of int
-        For each effect.
-    """
-
-    def __init__(self, features: int, width: int, n_params: Sequence[int]):
-        super().__init__()
-        self.n_params = tuple(n_params)
-        self.effect = nn.Embedding(len(self.n_params), width)
-        self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)
-        self.point = nn.ModuleList(nn.Linear(width, n) for n in self.n_params)
-        self.spread = nn.ModuleList(nn.Linear(width, n * BINS) for n in self.n_params)
-        self.leave_out_input, self.leave_out = nn.Dropout(0.4), nn.Dropout(0.3)
-
-    def forward(self, features: Tensor, effect: int) -> tuple[Tensor, Tensor]:
-        """Settings in (0, 1), (batch, n_params), and logarithms of probabilities, (batch, n_params, BINS)."""
-        hidden = self.first(self.leave_out_input(features)) + self.effect.weight[effect]
-        hidden = self.leave_out(F.gelu(self.second(self.leave_out(F.gelu(hidden)))))
-        spread = self.spread[effect](hidden).unflatten(1, (-1, BINS))
-        return torch.sigmoid(self.point[effect](hidden)), F.log_softmax(spread, dim=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,16 +104,15 @@ class Controller:
 
     def distribution(self, dry: np.ndarray, reference: np.ndarray, effect: str) -> np.ndarray:
         """Probabilities of each setting in `BINS` equal parts of [0, 1], float64, (n_params, BINS); as `predict`."""
-        return self._asked(dry, reference, effect)[1]
+        return self._drawn(self._asked(dry, reference, effect)[1], effect, DRAWN, 0)[1]
 
     def proposals(self, dry: np.ndarray, reference: np.ndarray, effect: str, *, count: int, seed: int) -> np.ndarray:
         """Settings where a search may begin, (count, n_params): the answer, draws, and those of similar references."""
-        point, probabilities, numbers = self._asked(dry, reference, effect)
-        rng = np.random.default_rng(seed)
+        point, heard, numbers = self._asked(dry, reference, effect)
         whitened, settings = self.library[effect]
         away = np.square(whitened.astype(np.float32) - numbers @ critic.load().space.whitening).sum(1)
         near = settings[np.argsort(away, kind="stable")[: count - 1 - round(SAMPLED * (count - 1))]]
-        drawn = _draws(rng, probabilities, count - 1 - len(near))
+        drawn = self._drawn(heard, effect, count - 1 - len(near), seed)[0]
         return np.concatenate([point[None], near, drawn])
 
     def expected_improvement(self, effect: str, gain: float) -> float:
@@ -157,16 +124,23 @@ class Controller:
         expected, came = self.calibration.get(effect, self.calibration["any"])
         return float(np.interp(gain, expected, came))
 
-    def _asked(self, dry, reference, effect):
-        """Settings, probabilities, and the measures of the reference."""
+    def _asked(self, dry, reference, effect) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
+        """Settings, what is heard (width,), and the measures of the reference."""
         if effect not in self.effects:
             raise ValueError(f"the controller does not know {effect!r}: it knows {', '.join(self.effects)}")
         numbers = [style.measure(sound).numbers for sound in (dry, reference)]
         mu = references.embed(self.run, [references.windows(self.run, dry, reference)])
         features = torch.from_numpy(self.scale.features(numbers[0], numbers[1], mu[0])[None])
         with torch.inference_mode():
-            point, logs = self.net(features, self.effects.index(effect))
-        return point[0].double().numpy(), logs[0].double().exp().numpy(), numbers[1]
+            point, heard = self.net(features, self.effects.index(effect))
+        return point[0].double().numpy(), heard[0], numbers[1]
+
+    def _drawn(self, heard: torch.Tensor, effect: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Settings, and the probabilities of each, as `Posterior.draw` gives them."""
+        with torch.inference_mode():
+            posterior = self.net.posterior[self.effects.index(effect)]
+            drawn, shares = posterior.draw(heard, count, torch.Generator().manual_seed(seed))
+        return drawn.double().numpy(), shares.double().numpy()
 
 
 def save_controller(folder: str | Path, controller: Controller, tables: dict[str, dict], key: str) -> None:
@@ -204,7 +178,7 @@ def save_controller(folder: str | Path, controller: Controller, tables: dict[str
         | {
             f"{effect}/echo_{name}": getattr(known, name)
             for effect, known in controller.echoes.items()
-            for name in ECHOES
+            for name in echo_peaks.ARRAYS
         },
     }
     for name, named in arrays.items():
@@ -258,19 +232,17 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
         net = SettingsNet(2 * len(scale.numbers_mean) + len(scale.mu_mean), about["width"], about["n_params"])
         net.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(folder / MODEL).items()})
         calibration = {name: arrays[f"calibration/{name}"] for name in (*names, "any")}
-        echoes = {name: echo_peaks.Fingerprints(name, *(parts[f"{name}/echo_{of}"] for of in ECHOES)) for name in names}
+        echoes = {
+            name: echo_peaks.Fingerprints(name, *(parts[f"{name}/echo_{of}"] for of in echo_peaks.ARRAYS))
+            for name in names
+        }
         library = {name: (parts[f"{name}/whitened"], parts[f"{name}/settings"]) for name in names}
     except (SafetensorError, KeyError, RuntimeError) as error:
-        raise store.DamagedFile(f"the controller in {folder} is of another version ({error}): train again") from error
+        why = " ".join(str(error).split())  # of torch it has several lines
+        raise store.DamagedFile(f"the controller in {folder} is of another version ({why}): train again") from error
     return Controller(names, net.eval(), scale, library, echoes, calibration, run, about)
 
 
 def n_params(names: Sequence[str]) -> list[int]:
     """Number of settings of each effect."""
     return [len(effects.load(name).params) for name in names]
-
-
-def _draws(rng: np.random.Generator, probabilities: np.ndarray, count: int) -> np.ndarray:
-    """Settings drawn from the distributions, each by itself, (count, n_params)."""
-    drawn = [rng.choice(BINS, count, p=p / p.sum()) for p in probabilities]
-    return (np.stack(drawn, axis=1) + rng.uniform(size=(count, len(probabilities)))) / BINS

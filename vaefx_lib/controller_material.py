@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import blackbox, config, corpora, effects, passages, references, runs, store, style
+from vaefx_lib import blackbox, config, corpora, echo_peaks, effects, passages, references, runs, store, style
 
 ARRAYS = ("inputs", "passages", "settings", "numbers", "mu")  # of `references.References`
 SOURCES = ("style.py", "passages.py", "references.py", "blackbox.py")  # the code that it depends on
+FINGERPRINTS = 2  # impulse responses of an effect for each of its references
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class Material:
     dry: dict[str, references.Dry]  # "train" and "valid"
     drawn: dict[str, dict[str, references.References]]  # subset, effect
     dry_numbers: dict[str, np.ndarray]  # subset: measures of the dry passages
+    echoes: dict[str, echo_peaks.Fingerprints]  # effect
 
 
 def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Material:
@@ -31,8 +33,8 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
     counts = {"train": choices.n_passages, "valid": max(8, choices.n_passages // 4)}
     dry = {part: references.draw_dry(preset, part, count, seed=choices.seed) for part, count in counts.items()}
 
-    def cached(name: str, compute, *more, of: Sequence[str] = ()):
-        key = fingerprint(preset, run, of, [name, choices.n_passages, choices.seed, *more])
+    def cached(name: str, compute, *more, of: Sequence[str] = (), sources: Sequence[str] = SOURCES):
+        key = fingerprint(preset, run, of, [name, choices.n_passages, choices.seed, *more], sources)
         return store.cached(folder / f"{name.replace(':', '_').replace('/', '_')}.safetensors", key, compute)
 
     def measure_dry():
@@ -50,7 +52,17 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
 
             print(f"references of {name}: {count} for {part}", flush=True)
             drawn[part][name] = references.References(name, **cached(f"{name} {part}", draw, count, of=[name]))
-    return Material(run, dry, drawn, {part: measured[part] for part in dry})
+    echoes = {}
+    for name in names:
+
+        def listen(name=name):
+            count = FINGERPRINTS * choices.n_train
+            found = echo_peaks.fingerprints(effects.load(name), count, seed=choices.seed)
+            return {field: getattr(found, field) for field in echo_peaks.ARRAYS}
+
+        kept = cached(f"{name} echoes", listen, choices.n_train, of=[name], sources=[*SOURCES, "echo_peaks.py"])
+        echoes[name] = echo_peaks.Fingerprints(name, *(kept[field] for field in echo_peaks.ARRAYS))
+    return Material(run, dry, drawn, {part: measured[part] for part in dry}, echoes)
 
 
 def both(preset: config.Preset, material: Material, part: str, name: str, row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,15 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vaefx_lib import blackbox, config, controller_material, effects, passages, sound_loss
-from vaefx_lib.controller import BINS, SettingsNet
 from vaefx_lib.controller_material import Material
+from vaefx_lib.settings_net import SettingsNet
 
 BATCH, BATCH_END_TO_END = 64, 12
-NEIGHBOUR = 0.8  # bins: deviation of what the distribution should be, around the true setting
-POINT_WEIGHT = 10.0  # of the squared error of the settings, beside the cross-entropy of the distributions
 END_TO_END_RATE = 2e-4
 STEP = 0.02  # of SPSA, in settings
 HEARD = 32  # validation pairs of each effect that are rendered
@@ -50,7 +47,8 @@ def warm_start(net: SettingsNet, material: Material, features: dict, *, epochs: 
         for index in order:
             name = names[index]
             batch = next(shuffled[name])
-            loss = _known_loss(net(features["train"][name][batch], int(index)), wanted["train"][name][batch])
+            known = features["train"][name][batch], int(index), wanted["train"][name][batch]
+            loss = sum(net.known_loss(*known)[1:])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -114,15 +112,15 @@ def through_effects(
         name = names[index]
         batch = rng.choice(len(wanted[name]), min(BATCH_END_TO_END, len(wanted[name])), replace=False)
         objectives = _losses(preset, material, "train", name, batch)
-        answers = net(features["train"][name][batch], index)
+        answers, _, entropy = net.known_loss(features["train"][name][batch], index, wanted[name][batch])
         sound = blackbox.spsa(
             lambda row, settings, objectives=objectives: objectives[row](settings),
-            answers[0],
+            answers,
             step=STEP,
             directions=1,
             seed=[seed, step],
         )
-        loss = sound.mean() + _known_loss((answers[0].detach(), answers[1]), wanted[name][batch])
+        loss = sound.mean() + entropy
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -169,21 +167,13 @@ def _listen(net, names, features, heard, refs) -> tuple[float, float]:
     return float(np.mean(losses)), float(np.mean(errors))
 
 
-def _known_loss(answers: tuple[Tensor, Tensor], wanted: Tensor) -> Tensor:
-    """Of values and distributions, when the settings are known."""
-    centres = (torch.arange(BINS) + 0.5) / BINS
-    target = torch.softmax(-0.5 * ((wanted[..., None] - centres) * BINS / NEIGHBOUR) ** 2, dim=2)
-    point, logs = answers
-    return -(target * logs).sum(2).mean() + POINT_WEIGHT * (point - wanted).square().mean()
-
-
 def _validated(net, names, features, wanted) -> tuple[float, float]:
     """Loss and mean error of the settings."""
     net.eval()
     losses, errors = [], []
     with torch.inference_mode():
         for index, name in enumerate(names):
-            answers = net(features[name], index)
-            losses.append(float(_known_loss(answers, wanted[name])))
-            errors.append(float((answers[0] - wanted[name]).abs().mean()))
+            point, squares, entropy = net.known_loss(features[name], index, wanted[name])
+            losses.append(float(squares + entropy))
+            errors.append(float((point - wanted[name]).abs().mean()))
     return float(np.mean(losses)), float(np.mean(errors))

@@ -23,21 +23,20 @@ from vaefx_lib import (
     controller_media,
     controller_stages,
     critic,
-    echo_peaks,
-    effects,
     runs,
     store,
     tracking,
 )
-from vaefx_lib.controller import Controller, Scale, SettingsNet, load, n_params, save_controller
+from vaefx_lib.controller import Controller, Scale, load, n_params, save_controller
 from vaefx_lib.controller_material import Material, prepare
+from vaefx_lib.settings_net import SettingsNet
 
 INPUTS = ("measures", "embedding")  # that the network can read of a pair
-FINGERPRINTS = 4  # impulse responses of an effect for each of its references
 SOURCES = (  # the code that a controller depends on
     *controller_material.SOURCES,
-    *("controller.py", "controller_training.py", "controller_stages.py", "controller_calibration.py"),
-    *("echo_peaks.py", "echoes.py", "sound_loss.py", "stft_distance.py", "critic.py", "refining.py", "candidates.py"),
+    *("controller.py", "settings_net.py", "controller_training.py", "controller_stages.py"),
+    *("controller_calibration.py", "echo_peaks.py", "echoes.py", "sound_loss.py", "stft_distance.py"),
+    *("critic.py", "refining.py", "candidates.py"),
 )
 
 
@@ -157,12 +156,8 @@ def fit(
         name: ((refs.numbers @ critic.load().space.whitening).astype(np.float16), refs.settings)
         for name, refs in material.drawn["train"].items()
     }
-    echoes = {
-        name: echo_peaks.fingerprints(effects.load(name), FINGERPRINTS * choices.n_train, seed=choices.seed)
-        for name in names
-    }
     about = {"preset": preset.name, "vae": material.run.fingerprint, "seed": seed}
-    made = Controller(names, net.eval(), scale, library, echoes, {}, material.run, about)
+    made = Controller(names, net.eval(), scale, library, material.echoes, {}, material.run, about)
     made = dataclasses.replace(made, calibration=controller_calibration.calibrate(made, preset, material))
     save_controller(folder, made, {"history.csv": history, "end_to_end.csv": end_to_end}, key)
     return load(folder, material.run)

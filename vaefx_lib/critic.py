@@ -77,7 +77,7 @@ class Critic:
     nets: tuple[CriticNet, ...]
     about: dict
 
-    def judge(self, reference: style.Style, dry: style.Style) -> Callable[[style.Style], float]:
+    def judge(self, reference: style.Style, dry: style.Style) -> Callable[[style.Style], tuple[float, float]]:
         """Expected distance from the truth, for a reference and a dry sound of other words.
 
         Parameters
@@ -88,7 +88,8 @@ class Critic:
         -------
         callable
             From the style of the dry sound through any effect, or of itself, to the MRSTFT (`mrstft_wide`) expected
-            between it and the dry sound through what made the reference; no unit, lower is better.
+            between it and the dry sound through what made the reference; no unit, lower is better. And how unlike the
+            reference's its echoes are, 0 to 1; 0 too if the reference has no clear ones.
 
         Used in `05_controller_training`.
         """
@@ -101,11 +102,12 @@ class Critic:
         with torch.inference_mode():
             given = [(net, net.embed(whitened(reference)), net.embed(whitened(dry))) for net in self.nets]
 
-        def judged(candidate: style.Style) -> float:
+        def judged(candidate: style.Style) -> tuple[float, float]:
+            compared = compare(candidate)
             with torch.inference_mode():
-                measures, alike = whitened(candidate), torch.from_numpy(likeness(compare(candidate), from_dry))
+                measures, alike = whitened(candidate), torch.from_numpy(likeness(compared, from_dry))
                 told = [net(wanted, net.embed(measures), none, alike) for net, wanted, none in given]
-                return float(torch.stack(told).mean())
+            return float(torch.stack(told).mean()), float(compared[1] * compared[2:].mean())
 
         return judged
 

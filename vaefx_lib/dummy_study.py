@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaefx_lib import blackbox, config, controller, effects, passages, references, store, style
+from vaefx_lib import blackbox, config, controller, effects, passages, references, settings_net, store, style
 
 PAIRS = 12  # of an input and a reference, which is another of the passages
 SAMPLES = 32_768  # of each input: 1.4 s
@@ -28,7 +28,7 @@ SWAPPED = (  # settings of Delay at which its two times have changed places: in 
     (0.4 * 2**0.5, 0.125, 0.6, 0.5, 0.6, 0.5),  # the left is twice the right
 )
 RATE = 2e-3  # of Adam; falls to zero
-SOURCES = ("dummy_study.py", "blackbox.py", "sound_loss.py", "references.py", "style.py", "controller.py")
+SOURCES = ("dummy_study.py", "blackbox.py", "sound_loss.py", "references.py", "style.py", "settings_net.py")
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _loss(fx: effects.Effect, dry: np.ndarray, wanted: np.ndarray, free: np.ndar
 def _learn(features: torch.Tensor, losses: list, wanted: np.ndarray, width: int, steps: int, seed: int):
     """Errors (steps + 1, n_learned) and losses (steps,) of one network."""
     torch.manual_seed(seed)
-    net = controller.SettingsNet(features.shape[1], width, [len(wanted)]).eval()
+    net = settings_net.SettingsNet(features.shape[1], width, [len(wanted)]).eval()
     optimiser = torch.optim.Adam(net.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
     rng, errors, heard = np.random.default_rng(seed), [], []

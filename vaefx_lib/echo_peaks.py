@@ -24,6 +24,7 @@ TRIED = 48  # fingerprints that tell whether an effect makes echoes
 LENGTH = 98_304  # samples of a response: three of the longest echoes, one after the other
 IMPULSE = 0.25  # a level of sound, for effects that are not linear
 FLOOR = 1e-6  # of the mean power: what of a spectrum is lower is not followed
+ARRAYS = ("settings", "lags", "heights", "moving")  # of `Fingerprints`, as they are stored
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ the answers. A search for settings that lower the expected distance goes on from
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,8 @@ from vaefx_lib.stft_distance import spectra
 
 TEMPERATURE = 0.15  # of the weights: so much more MRSTFT expected by the critic, and a sample counts 1/e
 LIKELY = 40  # samples, those that the critic expects most of
-SAMPLED = 16  # of these that a search is held against
+HURRIED = 4  # of them where Ctrl-C cuts their weighing short
+SAMPLED = 16  # of them that a search is held against
 WINDOWS = (512, 2048, 8192)  # samples: of the distances between sounds
 PROPOSING, WEIGHING = 0.4, 0.65  # shares of a budget after which no more is proposed, and the search begins
 QUICK = 24  # proposals where no time is given
@@ -112,21 +114,15 @@ def refine(
         if not judged:
             raise
         interrupted = True
-    values = np.array(judged)
-    likely = np.argsort(values, kind="stable")[:LIKELY]
-    likely = likely[np.isfinite(values[likely])]
-    heard = blackbox.in_threads(hear, proposals[likely], workers=workers)
-    likely = likely[np.array([sound is not None for sound in heard], bool)]
-    if not len(likely):
+    weigh = functools.partial(_weigh, np.array(judged), proposals, hear, dry, workers=workers)
+    try:
+        weighed = weigh(LIKELY)
+    except KeyboardInterrupt:
+        weighed, interrupted = weigh(HURRIED), True
+    if weighed is None:
         seconds = time.monotonic() - began
         return Refined(np.asarray(proposals[0]), math.inf, math.inf, len(judged), seconds, interrupted)
-    weights = np.exp((values[likely[0]] - values[likely]) / TEMPERATURE)
-    weights, settings = weights / weights.sum(), proposals[likely]
-    sounding = [sound for sound in heard if sound is not None]
-    samples = blackbox.in_threads(lambda sound: spectra(sound, WINDOWS), sounding, workers=workers)
-    answers = [*samples, spectra(dry, WINDOWS)]
-    distances = blackbox.in_threads(lambda truth: [truth.distance(one) for one in answers], samples, workers=workers)
-    expected = weights @ np.array(distances)  # (answers,)
+    settings, samples, weights, expected = weighed
     best = settings[expected[:-1].argmin()]
     least, count = float(expected[:-1].min()), len(judged)
     told(WEIGHING if budget_s or evaluations else 1.0, least)
@@ -152,6 +148,25 @@ def refine(
         if (of_all := loss(searched.settings, LIKELY)) < least:
             best, least = searched.settings, of_all
     return Refined(best, least, float(expected[-1]), count, time.monotonic() - began, interrupted)
+
+
+def _weigh(
+    values, proposals, hear, dry, most: int, *, workers
+) -> tuple[np.ndarray, list, np.ndarray, np.ndarray] | None:
+    """The most likely proposals, their sounds' spectra and weights, and the expected distance of each and of dry."""
+    likely = np.argsort(values, kind="stable")[:most]
+    likely = likely[np.isfinite(values[likely])]
+    heard = blackbox.in_threads(hear, proposals[likely], workers=workers)
+    likely = likely[np.array([sound is not None for sound in heard], bool)]
+    if not len(likely):
+        return None
+    weights = np.exp((values[likely[0]] - values[likely]) / TEMPERATURE)
+    weights /= weights.sum()
+    sounding = [sound for sound in heard if sound is not None]
+    samples = blackbox.in_threads(lambda sound: spectra(sound, WINDOWS), sounding, workers=workers)
+    answers = [*samples, spectra(dry, WINDOWS)]
+    distances = blackbox.in_threads(lambda truth: [truth.distance(one) for one in answers], samples, workers=workers)
+    return proposals[likely], samples, weights, weights @ np.array(distances)
 
 
 def propose(
