@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from vaefx_lib import audio, blackbox, effects, sound_loss
 
@@ -109,6 +110,16 @@ def test_sound_loss_gives_the_same_bits_in_many_threads():
     sounds = [noise(seed=seed) for seed in range(40)]
     loss = sound_loss.to_target(sounds[0])
     assert blackbox.in_threads(loss, sounds, workers=4) == list(map(loss, sounds))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_while_threads_work_matrix_products_have_none_of_their_own(workers):
+    def products(_=None):
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    with threadpool_limits(2, user_api="blas"):
+        assert {count for found in blackbox.in_threads(products, range(4), workers=workers) for count in found} == {1}
+        assert set(products()) == {2}
 
 
 def test_sounds_that_sound_loss_cannot_compare_are_refused():

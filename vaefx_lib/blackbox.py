@@ -16,9 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import scipy.linalg
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from vaefx_lib import audio, effects, sound_loss
+
+KEPT_BYTES = 31 * 2**20  # of an array that glibc will keep when it is freed
 
 
 def wet(
@@ -186,12 +189,25 @@ def in_threads(function: Callable, items: Iterable, *, workers: int | None = Non
 
     The threads are kept for the next call, since the process of a plug-in belongs to a thread. The first error, in the
     order of the items, is raised. `workers` is by default the number of processors; with 1 the calling thread does all.
+    Matrix products are made by the thread that asks for them: a second one would spin between them in others' way.
     """
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers == 1:
-        return [function(item) for item in items]
-    return list(_pool(workers, os.getpid()).map(function, items))
+    with _libraries().limit(limits=1, user_api="blas"):
+        if workers == 1:
+            return [function(item) for item in items]
+        return list(_pool(workers, os.getpid()).map(function, items))
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The libraries whose threads can be limited; and from now on freed memory is kept for the next array.
+
+    glibc gives arrays from 128 kB on back to the system, which has to clear them again for the next one. But once one
+    of up to 32 MB was freed, it keeps all that are smaller.
+    """
+    np.empty(KEPT_BYTES, np.uint8)  # freed at once, and never touched
+    return ThreadpoolController()
 
 
 @functools.cache

@@ -54,7 +54,7 @@ def to_target(target: np.ndarray, *, l1: float = 1.0) -> Callable[[np.ndarray], 
     target = audio.check(target, min_samples=SHORTEST, name="the target")[0]
     if audio.is_silent(target):
         raise ValueError("the target is silent: from silence every distance is huge")
-    spectra = [_spectrum(target, *resolution) for resolution in RESOLUTIONS]
+    spectra = [magnitudes(target, *resolution) for resolution in RESOLUTIONS]
     norms = [float(np.einsum("ij,ij->i", true, true).sum(dtype=np.float64)) for true in spectra]
 
     def loss(sound: np.ndarray) -> float:
@@ -74,7 +74,7 @@ def to_target(target: np.ndarray, *, l1: float = 1.0) -> Callable[[np.ndarray], 
     return loss
 
 
-def _compiled(**options) -> Callable:
+def compiled(**options) -> Callable:
     """A decorator: compiled at the first call, without the GIL; kept on disk where that can be written."""
 
     def decorate(loop: Callable) -> Callable:
@@ -86,7 +86,7 @@ def _compiled(**options) -> Callable:
     return decorate
 
 
-@_compiled()
+@compiled()
 def _pack(padded, first, hop_length, window, out):
     """Two neighbouring windowed frames as real and imaginary parts of each row of `out`, float32 (rows, 2 * n_fft)."""
     for row in range(out.shape[0]):
@@ -98,7 +98,7 @@ def _pack(padded, first, hop_length, window, out):
         both[2 * window.size :] = 0
 
 
-@_compiled()
+@compiled()
 def _unpack(z, least_power, first, second):
     """Magnitudes (bins,) of the two real frames of which `z`, float32 (2 * n_fft,), is the transform."""
     n = np.uint64(z.size)  # unsigned: an index that may be below 0 cannot be computed eight at once
@@ -113,7 +113,7 @@ def _unpack(z, least_power, first, second):
         second[k] = math.sqrt(max(np.float32(0.25) * (real * real + imaginary * imaginary), least_power))
 
 
-@_compiled()
+@compiled()
 def _magnitudes(z, least_power, out):
     """Magnitudes of all frames in `z`, float32 (rows, 2 * n_fft), into `out`, float32 (frames, bins)."""
     spare = np.empty(out.shape[1], np.float32)  # where an odd number of frames leaves one over
@@ -122,7 +122,7 @@ def _magnitudes(z, least_power, out):
         _unpack(z[row], least_power, out[2 * row], second)
 
 
-@_compiled(fastmath={"reassoc", "nsz"}, error_model="numpy")  # sums in any order and no look at divisors: eight at once
+@compiled(fastmath={"reassoc", "nsz"}, error_model="numpy")  # sums in any order and no look at divisors: eight at once
 def _compare(z, least_power, true, ratios):
     """Sum of squared differences from `true`, float32 (frames, bins), of the magnitudes of the frames in `z`.
 
@@ -167,8 +167,8 @@ def _transformed(sound: np.ndarray, n_fft: int, hop_length: int, win_length: int
         yield start, count, scipy.fft.fft(part, overwrite_x=True).view(np.float32)
 
 
-def _spectrum(sound: np.ndarray, n_fft: int, hop_length: int, win_length: int) -> np.ndarray:
-    """Magnitudes, float32 (frames, bins)."""
+def magnitudes(sound: np.ndarray, n_fft: int, hop_length: int, win_length: int) -> np.ndarray:
+    """Magnitudes of a sound, float32 (samples,), framed as by `torch.stft`: float32 (frames, bins), none below 1e-4."""
     out = np.empty((1 + len(sound) // hop_length, n_fft // 2 + 1), np.float32)
     for start, count, z in _transformed(sound, n_fft, hop_length, win_length):
         _magnitudes(z, LEAST_POWER, out[start : start + count])

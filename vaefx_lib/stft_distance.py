@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-from numpy.lib.stride_tricks import sliding_window_view
 
+from vaefx_lib import sound_loss
 from vaefx_lib.audio import SILENT_MEAN_SQUARE, check, is_silent
 
 MRSTFT_SAMPLES = 2048  # the longest window of `mrstft`: a shorter clip has no whole frame
 WIDE_WINDOWS = (32, 128, 512, 2048, 8192, 32768)  # samples: 1.3 ms to 1.4 s at 24 kHz
-MIN_POWER = 1e-8  # of a bin, below which it counts as this: the logarithm of nothing is not finite
 
 
 def mrstft(y, y_hat) -> float:
@@ -74,7 +73,8 @@ class Spectra:
         for m, log, norm, m_hat, log_hat in zip(
             self.magnitudes, self.logarithms, self.norms, other.magnitudes, other.logarithms, strict=True
         ):
-            total += float(np.linalg.norm(m_hat - m)) / norm + float(np.abs(log_hat - log).mean())
+            squares, differences = _apart(m, m_hat, log, log_hat)
+            total += math.sqrt(squares) / norm + differences / m.size
         return total / len(self.norms)
 
 
@@ -96,7 +96,7 @@ def spectra(y, windows: Sequence[int] = WIDE_WINDOWS) -> Spectra:
     Used in `05_controller_training`.
     """
     y, _ = two_sounds(y, y, min_samples=max(windows))
-    magnitudes = tuple(np.sqrt(_power(y, window)) for window in windows)
+    magnitudes = tuple(sound_loss.magnitudes(y, window, window // 2, window) for window in windows)
     return Spectra(magnitudes, tuple(map(np.log, magnitudes)), tuple(float(np.linalg.norm(m)) for m in magnitudes))
 
 
@@ -190,18 +190,19 @@ def both_heard(y, y_hat, *, min_samples: int = 1) -> tuple[np.ndarray, np.ndarra
     return pair
 
 
-def _power(y: np.ndarray, window: int) -> np.ndarray:
-    """Squared magnitudes of a short-time Fourier transform as torch centres it, float32, shape (frames, bins)."""
-    half = window // 2
-    padded = np.concatenate([y[half:0:-1], y, y[-2 : -half - 2 : -1]])  # reflected at both ends
-    frames = sliding_window_view(padded, window)[::half] * _hann(window)
-    spectrum = scipy.fft.rfft(frames, axis=1, overwrite_x=True)
-    return np.maximum(np.square(spectrum.real) + np.square(spectrum.imag), MIN_POWER)
-
-
-@functools.cache
-def _hann(window: int) -> np.ndarray:
-    return np.hanning(window + 1)[:-1].astype(np.float32)
+@sound_loss.compiled(fastmath={"reassoc", "nsz"})  # sums in any order: eight at once
+def _apart(one, other, one_logarithms, other_logarithms):
+    """Sum of squared differences of the first two arrays (frames, bins), and of absolute ones of the last two."""
+    squares = differences = 0.0
+    for row in range(len(one)):
+        a, b, c, d = one[row], other[row], one_logarithms[row], other_logarithms[row]
+        square = difference = np.float32(0)
+        for k in range(a.size):
+            square += (a[k] - b[k]) * (a[k] - b[k])
+            difference += abs(c[k] - d[k])
+        squares += square
+        differences += difference
+    return squares, differences
 
 
 @functools.cache

@@ -206,7 +206,7 @@ def fit(classes: np.ndarray, dry_cepstra: np.ndarray) -> Space:
 
 def _spectrum(x: np.ndarray) -> list[np.ndarray]:
     """Level in each band: mean, deviation and quantiles over time; how much it changes."""
-    power = np.square(np.abs(scipy.fft.rfft(_frames(x, 2048, 1024) * _window(2048)))) / np.float32(0.1 * 2048**2)
+    power = _power(scipy.fft.rfft(_frames(x, 2048, 1024) * _window(2048))) / np.float32(0.1 * 2048**2)
     levels = _db(power @ _mel().T, 1e-7)  # (frames, bands)
     parts = [levels.mean(0), levels.std(0), _quantiles(levels, SHARES).ravel()]
     for step in STEPS:
@@ -230,12 +230,13 @@ def _levels(x: np.ndarray) -> list[np.ndarray]:
 
 def _modulation(x: np.ndarray) -> np.ndarray:
     """How fast the level in five bands goes up and down: power in ranges of modulation frequency, in dB."""
-    power = np.square(np.abs(scipy.fft.rfft(_frames(x, 256, 192) * _window(256))))
+    power = _power(scipy.fft.rfft(_frames(x, 256, 192) * _window(256)))
     levels = _db(np.add.reduceat(power, BANDS, axis=1), 1e-3)
     levels -= levels.mean(0)
-    spectrum = np.square(np.abs(scipy.fft.rfft(levels * _window(len(levels))[:, None], n=1024, axis=0)))
+    spectrum = _power(scipy.fft.rfft(levels * _window(len(levels))[:, None], n=1024, axis=0))
     edges = np.searchsorted(np.arange(len(spectrum)) * RATE_HZ / 192 / 1024, MODULATION_HZ)
-    return np.stack([_db(spectrum[a : max(b, a + 1)].mean(0), 1e-2) for a, b in zip(edges[:-1], edges[1:])]).ravel()
+    sums = np.add.reduceat(spectrum[: edges[-1]], edges[:-1])  # of a range without a value the one at its edge
+    return _db(sums / np.maximum(np.diff(edges), 1)[:, None].astype(np.float32), 1e-2).ravel()
 
 
 def _echoes(cepstrum: np.ndarray) -> list[np.ndarray]:
@@ -245,8 +246,12 @@ def _echoes(cepstrum: np.ndarray) -> list[np.ndarray]:
 
 
 def _cepstrum(x: np.ndarray) -> np.ndarray:
-    power = np.square(np.abs(scipy.fft.rfft(x, passages.SAMPLES)))
+    power = _power(scipy.fft.rfft(x, passages.SAMPLES))
     return scipy.fft.irfft(np.log(power + np.float32(1e-6) * power.mean()))[:LONGEST]
+
+
+def _power(spectrum: np.ndarray) -> np.ndarray:
+    return np.square(spectrum.real) + np.square(spectrum.imag)
 
 
 def _smooth(x: np.ndarray, width: int) -> np.ndarray:
@@ -259,8 +264,7 @@ def _frames(x: np.ndarray, length: int, hop: int) -> np.ndarray:
 
 def _quantiles(x: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """Without interpolation: one of the values each, (len(shares), ...)."""
-    at = [int(share * (len(x) - 1)) for share in shares]
-    return np.partition(x, at, axis=0)[at]
+    return np.sort(x, axis=0)[[int(share * (len(x) - 1)) for share in shares]]
 
 
 def _db(power: np.ndarray, floor: float) -> np.ndarray:
