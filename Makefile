@@ -5,6 +5,7 @@ TIMEOUT_S ?= 7200
 LAB_OPTIONS ?=
 APP_OPTIONS ?=
 SINCE ?=
+MUSIC ?=
 DAY ?=
 NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures 05_controller_training 06_playable_latent 07_loss_and_phase
 
@@ -58,7 +59,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures report test study study-controller bench-render bench-train bench-controller bench-slider lint format lab app clean
+.PHONY: help figures report test study study-controller study-match bench-render bench-train bench-controller bench-slider lint format lab app clean
 
 help: ## print this
 	@echo 'make TARGET [PRESET=report|smoke|seven|nine|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
@@ -80,6 +81,12 @@ study: $(READY) ## the main claims over three seeds and with seven effects, into
 
 study-controller: $(READY) ## controllers for all effects, for each, and with less to read, into figures/metrics.json (half an hour)
 	$(VAEFX) study-controller
+
+study-match: $(READY) ## matches with nine effects, into figures/metrics.json (an hour after their training); MUSIC=folder of pieces
+	$(VAEFX) render --preset nine
+	$(VAEFX) train vae --preset nine
+	$(VAEFX) train controller --preset nine
+	$(VAEFX) study-match $(if $(MUSIC),--music '$(MUSIC)')
 
 bench-render: $(READY) ## measure speed and memory of rendering into figures/benchmarks.json (10 minutes, nothing else running)
 	$(PY) tests/bench_render.py

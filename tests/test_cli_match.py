@@ -228,21 +228,36 @@ def test_effects_are_a_list_with_commas_and_a_chain_is_one(guessing, monkeypatch
 
 
 def test_the_study_keeps_every_part_that_is_done(guessing, monkeypatch):
-    score = match_scores.score
+    score, scored = match_scores.score, []
 
-    def small(trained, effect, speakers, *, made_by, **given):
-        if "a" in speakers and made_by:
+    def until_music(trained, effect, speakers, *, made_by, **given):
+        if "a" in speakers and made_by and not scored[3:]:
+            scored.append("off")
             raise ValueError("the machine was switched off")
-        return score(trained, effect, speakers, made_by=made_by, **given | {"n": 1, "refine_evaluations": 0})
+        scored.append(made_by or effect)
+        return score(trained, effect, speakers, made_by=made_by, **given)
 
-    monkeypatch.setattr(match_scores, "score", small)
+    monkeypatch.setattr(match_scores, "score", until_music)
     monkeypatch.setattr(match_study, "STUDIED", "smoke")
+    monkeypatch.setattr(match_study, "REFINE_EVALUATIONS", 8)
     (guessing / "set" / "a").mkdir(parents=True)
     audio.save("set/a/all.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 12 * 24_000), 24_000)
-    done = CliRunner().invoke(main, ("study-match", "--music", "set"))
+    asked = ("study-match", "--music", "set", "--cases", "1")
+    done = CliRunner().invoke(main, asked)
     assert done.exit_code == 1 and "switched off" in done.stderr
     assert "Delay_to_Delay is left out: the controller does not know mda:Delay" in done.stderr
     kept = figures.metrics("report")["controller"]
     assert kept["nine"]["mda:Overdrive"]["n"] == kept["music"]["mda:Overdrive"]["n"] == 1
     assert "pesq" not in kept["music"]["mda:Overdrive"]
     assert list(kept["cross"]) == ["Distortion_to_Overdrive"] and "cross" not in kept["music"]
+    assert "refined_gap_closed" in kept["nine"]["mda:Overdrive"]["mrstft_wide"]
+
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 0, done.output
+    assert "part 4 of 4: Distortion_to_Overdrive, music" in done.stderr and done.stdout.endswith("metrics.json\n")
+    options = {option.name: option.default for option in main.commands["study-match"].params}
+    assert options["cases"] == match_study.CASES
+    again = figures.metrics("report")["controller"]
+    assert again["nine"] == kept["nine"] and list(again["music"]["cross"]) == ["Distortion_to_Overdrive"]
+    overdrive, distortion = "mda:Overdrive", "pedalboard:Distortion"
+    assert scored == [overdrive, distortion, overdrive, "off", distortion]  # what was done is not tried again

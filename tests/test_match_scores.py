@@ -211,7 +211,7 @@ def test_where_the_effect_can_only_harm_the_oracle_is_the_dry_input(case, settle
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
-def test_scores_do_not_depend_on_the_number_of_threads(speakers, settled):
+def test_scores_do_not_depend_on_the_number_of_processes(speakers, settled):
     one, two = (score(speakers, settled, n=3, workers=w, refine_evaluations=8) for w in (1, 2))
     for name, by_answer in one.values.items():
         for answer, values in by_answer.items():

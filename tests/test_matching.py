@@ -162,11 +162,12 @@ def test_stereo_stays_stereo_and_mono_stays_mono(dry, trained_controller):
     assert not np.allclose(stereo[0], 2 * stereo[1])
 
 
-def test_an_echo_lasts_as_long_at_another_rate_though_its_setting_counts_samples(dry, trained_controller):
+@pytest.mark.parametrize("silent_s", [0.0, 3.2])
+def test_an_echo_lasts_as_long_at_another_rate_though_its_setting_counts_samples(dry, trained_controller, silent_s):
     """44.1 kHz: the setting that the controller, made for 24 kHz, gives would be an echo of half the time."""
     effect, settings = effects.load("mda:Delay"), np.array([0.4, 0.1, 0.2, 0.5, 0.8, 0.5])
     reference = blackbox.wet(effect, speech("af_bella", 3), settings, RATE_HZ)
-    sound = audio.resample(dry, RATE_HZ, 44_100)
+    sound = np.concatenate([np.zeros(round(silent_s * 44_100), np.float32), audio.resample(dry, RATE_HZ, 44_100)])
     knowing = answering(trained_controller, settings, effect="mda:Delay")
     given = {"effect": "mda:Delay", "controller": knowing, "sample_rate_hz": 44_100}
     found = match(sound, reference, reference_rate_hz=RATE_HZ, **given)

@@ -32,7 +32,7 @@ FLOORS = [
     ["shards", "pairs", "rendering", "spectrogram", "phase"],
     [
         *("vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "media"),
-        *("training", "blackbox", "sound_loss"),
+        *("training", "blackbox", "processes", "sound_loss"),
     ],
     [
         *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),

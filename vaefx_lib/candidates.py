@@ -144,7 +144,7 @@ class Task:
 
         A search without a reference: the same stretch of the input through the effect at both rates.
         """
-        stretch = self.inputs[0][: TRANSLATION_S * self.rate_hz]
+        stretch = _loudest(self.inputs[0], TRANSLATION_S * self.rate_hz)
         dry = self._heard(stretch, self.rate_hz)
         target = blackbox.wet(effect, dry, settings, passages.RATE_HZ, peak_dbfs=PEAK_DBFS)
         if audio.is_silent(target):
@@ -233,6 +233,14 @@ def of_all(task: Task, refine_s: float, seed: int, progress) -> tuple[list[Candi
 def _measured(heard: Sequence[np.ndarray]) -> style.Style:
     """The style of all passages together."""
     return style.mean([style.measure(passage) for passage in heard])
+
+
+def _loudest(sound: np.ndarray, samples: int) -> np.ndarray:
+    """The stretch of so many samples that has the most power; all of a shorter sound."""
+    samples = min(samples, len(sound))
+    energy = np.cumsum(np.append(0.0, np.square(sound, dtype=np.float64)))
+    start = int(np.argmax(energy[samples:] - energy[: len(energy) - samples]))
+    return sound[start : start + samples]
 
 
 def _long_enough(sound: np.ndarray) -> np.ndarray:

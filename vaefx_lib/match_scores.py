@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import blackbox, corpora, effects, match_answers, match_cases, metrics, passages, speech_quality, store
+from vaefx_lib import corpora, effects, match_answers, match_cases, metrics, passages, processes, speech_quality, store
 
 MAIN = "mrstft_wide"  # the metric by which the oracle is sought
 SOURCES = (  # the code that scores depend on, beside that of the controller
@@ -93,7 +92,7 @@ def score(
     oracle_evaluations : int
         Of the search for the oracle.
     workers : int, optional
-        Threads; one per processor by default.
+        Processes; one per processor by default.
     progress : bool
         Say on stderr how far it is.
 
@@ -112,7 +111,7 @@ def score(
         raise ValueError(f"the controller does not know {effect!r}: it knows {', '.join(controller.effects)}")
     made_by = made_by or effect
     names = [name for name in metrics.SCORES if name != "pesq" or (speech and speech_quality.has_pesq())]
-    told = _Progress(n, effect if made_by == effect else f"{made_by} -> {effect}", progress)
+    label = effect if made_by == effect else f"{made_by} -> {effect}"
 
     def one(index: int) -> dict:
         case = match_cases.draw(speakers, made_by, index=index, seed=seed)
@@ -123,11 +122,10 @@ def score(
             searches["oracle_evaluations"] = oracle_evaluations
         given = match_answers.give(controller, effect, case, to_target, **searches)
         values = {name: _values(name, given.sounds, case.target, to_target) for name in names}
-        told.one_more()
         row = {"values": values, "left_dry": given.left_dry, "predicted": given.predicted, "refine_s": given.refine_s}
         return row | {"same_speaker": case.same_speaker, "true": case.settings}
 
-    rows = blackbox.in_threads(one, range(n), workers=workers)
+    rows = processes.each(one, range(n), workers=workers, tell=_progress(n, label) if progress else None)
     found = _stacked(rows)
     return Scores(effect, made_by, **found | {"true": found["true"] if made_by == effect else None})
 
@@ -186,22 +184,18 @@ def summary(scores: Scores) -> dict:
     return found
 
 
-class _Progress:
-    """Says on stderr how many cases are done, every few seconds."""
+def _progress(total: int, label: str) -> Callable[[int], None]:
+    """What says on stderr how many cases are done, every few seconds."""
+    began = told = time.monotonic()
 
-    def __init__(self, total: int, label: str, shown: bool):
-        self.total, self.label, self.shown, self.done = total, label, shown, 0
-        self.began = self.told = time.monotonic()
-        self.lock = threading.Lock()
+    def tell(done: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told > 5 or done == total:
+            print(f"{label}: {done} of {total} cases after {now - began:.0f} s", file=sys.stderr, flush=True)
+            told = now
 
-    def one_more(self) -> None:
-        """One more case is done."""
-        with self.lock:
-            self.done, now = self.done + 1, time.monotonic()
-            if self.shown and (now - self.told > 5 or self.done == self.total):
-                told = f"{self.label}: {self.done} of {self.total} cases after {now - self.began:.0f} s"
-                print(told, file=sys.stderr, flush=True)
-                self.told = now
+    return tell
 
 
 def _values(name: str, sounds: Mapping[str, np.ndarray], target: np.ndarray, to_target) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Matches on many cases: what `vaefx evaluate controller` says, and a study over nine effects that takes hours."""
+"""Matches on many cases: what `vaefx evaluate controller` says, and a study over nine effects that takes an hour."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -19,6 +20,7 @@ CROSS = {  # references made by an effect that the controller cannot set: what m
 }
 STUDIED = "nine"  # the preset of the study
 CASES, REFINE_EVALUATIONS = 24, 700  # of each part of the study
+FOLDER = "match_study"  # of a run folder
 
 
 def evaluate(
@@ -77,10 +79,11 @@ def evaluate(
     return {"controller": found, "speakers": list(speakers)}
 
 
-def study(preset: Preset, *, music: str | None = None, seed: int = 0) -> Iterator[dict]:
+def study(preset: Preset, *, music: str | None = None, cases: int = CASES, seed: int = 0) -> Iterator[dict]:
     """Score the trained controller of a preset on every effect that it knows, and on those of `CROSS`.
 
-    Every part is given as soon as it is done, so that an interrupted study loses one part.
+    Every part is given as soon as it is done, and kept in the run folder: an interrupted study goes on with the part
+    that it lost. How far it is, is told on stderr.
 
     Parameters
     ----------
@@ -88,6 +91,8 @@ def study(preset: Preset, *, music: str | None = None, seed: int = 0) -> Iterato
         Its controller must be trained.
     music : str, optional
         A corpus of music, or a folder with a sub-folder for each piece; without it there is speech alone.
+    cases : int
+        Of each part.
     seed : int
 
     Yields
@@ -107,19 +112,20 @@ def study(preset: Preset, *, music: str | None = None, seed: int = 0) -> Iterato
     sounds = {"speech": match_cases.unseen(preset.render.corpus, preset)}
     if music is not None:
         sounds["music"] = match_cases.unseen(corpora.named(music), preset)
-    given = {"n": CASES, "seed": seed, "refine_evaluations": REFINE_EVALUATIONS}
-    for kind, speakers in sounds.items():
-
-        def scored(effect, made_by=None, kind=kind, speakers=speakers):
-            found = match_scores.score(trained, effect, speakers, made_by=made_by, speech=kind == "speech", **given)
-            return match_scores.summary(found)
-
-        for effect in trained.effects:
-            part = {effect: scored(effect)}
-            yield {"controller": {"nine" if kind == "speech" else "music": part}}
-        for name, (made_by, effect) in CROSS.items():
-            if effect not in trained.effects:
-                print(f"{name} is left out: the controller does not know {effect}", file=sys.stderr)
-                continue
-            part = {"cross": {name: scored(effect, made_by)}}
-            yield {"controller": part if kind == "speech" else {"music": part}}
+    parts: dict[str, tuple[str | None, str]] = {effect: (None, effect) for effect in trained.effects}
+    for name, (made_by, effect) in CROSS.items():
+        if effect in trained.effects:
+            parts[name] = made_by, effect
+        else:
+            print(f"{name} is left out: the controller does not know {effect}", file=sys.stderr)
+    for i, (kind, name) in enumerate(itertools.product(sounds, parts), start=1):
+        print(f"part {i} of {len(sounds) * len(parts)}: {name}, {kind}", file=sys.stderr, flush=True)
+        made_by, effect = parts[name]
+        given = {"n": cases, "seed": seed, "speech": kind == "speech", "refine_evaluations": REFINE_EVALUATIONS}
+        path = config.run_dir(preset.name) / FOLDER / f"{kind}_{name.replace(':', '_').replace('/', '_')}.safetensors"
+        scores = match_scores.kept(path, trained, effect, sounds[kind], made_by=made_by, **given)
+        found = {"cross": {name: match_scores.summary(scores)}} if made_by else {name: match_scores.summary(scores)}
+        if kind == "music":
+            yield {"controller": {"music": found}}
+        else:
+            yield {"controller": found if made_by else {"nine": found}}

@@ -148,13 +148,18 @@ def draw(preset: config.Preset, run: runs.Run, dry: Dry, effect: str, count: int
         passage = int(rng.integers(len(dry.sounds)))
         given = dry.other(rng, passage, same_speaker=rng.uniform() < SAME_VOICE)
         settings, sound, _ = draw_settings(fx, dry.sounds[[passage, given]], rng, preset.render.peak_dbfs)
-        return given, passage, settings, style.measure(sound).numbers, windows(run, dry.sounds[given], sound)
+        return given, passage, settings, style.measure(sound).numbers, sound
 
-    rows, mu = [], []
+    rows, mu, known = [], [], {}
     for start in range(0, count, 64):  # so many spectrograms at once
         made = blackbox.in_threads(one, range(start, min(start + 64, count)))
         rows += [row[:4] for row in made]
-        mu.append(embed(run, [row[4] for row in made]))
+        inputs = [row[0] for row in made]
+        new = [i for i in dict.fromkeys(inputs) if i not in known]
+        S = _magnitudes(run, [*dry.sounds[new], *(row[4] for row in made)])
+        known |= dict(zip(new, S))
+        both = (np.stack([known[i], wet], axis=1) for i, wet in zip(inputs, S[len(new) :]))
+        mu.append(embed(run, [run.statistics.standardise(x) for x in both]))
     given, passage, settings, numbers = (np.array(column) for column in zip(*rows))
     return References(effect, given, passage, settings.astype(np.float32), numbers, np.concatenate(mu))
 
@@ -171,6 +176,14 @@ def windows(run: runs.Run, dry: np.ndarray, reference: np.ndarray) -> np.ndarray
     ]
     S = [spectrogram.magnitude(sound.reshape(count, -1), stft) for sound in cut]
     return run.statistics.standardise(np.stack(S, axis=1))
+
+
+def _magnitudes(run: runs.Run, sounds: Sequence[np.ndarray]) -> np.ndarray:
+    """Spectrograms of passages, cut as `windows` does, before they are standardised: (n, windows, frames, bins)."""
+    stft = run.preset.stft
+    count = max(1, passages.SAMPLES // stft.num_samples)
+    cut = [np.resize(x, max(len(x), stft.num_samples))[: count * stft.num_samples].reshape(count, -1) for x in sounds]
+    return spectrogram.magnitude(np.stack(cut), stft)
 
 
 def embed(run: runs.Run, clips: Sequence[np.ndarray]) -> np.ndarray:
