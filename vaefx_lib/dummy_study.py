@@ -104,7 +104,7 @@ def dummy_settings(
     dry = references.draw_dry(preset, "train", PAIRS, seed=preset.controller.seed)
     features = torch.from_numpy(_features(made, fx, dry, wanted))
     losses = blackbox.in_threads(lambda sound: _loss(fx, sound[:SAMPLES], wanted, free), dry.sounds)
-    width = made.net.second.out_features
+    width = made.net.first.out_features
     found = [_learn(features, losses, wanted[free], width, steps, seed) for seed in seeds]
     errors, heard = (np.stack(rows) for rows in zip(*found))
     return {"step": np.arange(steps + 1), "error": errors, "loss": heard}

@@ -12,10 +12,10 @@ from vaefx_lib.config import Preset
 CROSS = {  # references made by an effect that the controller cannot set: what made them, and what is set
     "Distortion_to_Overdrive": ("pedalboard:Distortion", "mda:Overdrive"),
     "Delay_to_Delay": ("pedalboard:Delay", "mda:Delay"),
-    "Reverb_to_Ambience": ("pedalboard:Reverb", "mda:Ambience"),
+    "Reverb_to_Ambience": ("pedalboard:Reverb", "lv2:mda/Ambience"),
     "EQ_Compressor_to_MultiBand": (
         "chain:[pedalboard:LowShelfFilter, pedalboard:HighShelfFilter, pedalboard:Compressor]",
-        "mda:MultiBand",
+        "lv2:mda/MultiBand",
     ),
 }
 STUDIED = "nine"  # the preset of the study
@@ -80,7 +80,7 @@ def evaluate(
 
 
 def study(preset: Preset, *, music: str | None = None, cases: int = CASES, seed: int = 0) -> Iterator[dict]:
-    """Score the trained controller of a preset on every effect that it knows, and on those of `CROSS`.
+    """Score the trained controller of a preset on every effect that it knows, and of `CROSS`, the latter in music too.
 
     Every part is given as soon as it is done, and kept in the run folder: an interrupted study goes on with the part
     that it lost. How far it is, is told on stderr.
@@ -99,7 +99,7 @@ def study(preset: Preset, *, music: str | None = None, cases: int = CASES, seed:
     ------
     dict
         A part of `metrics.json`: `controller.nine.<effect>`, `controller.cross.<name>`, and for music
-        `controller.music.<effect>` and `controller.music.cross.<name>`; each as `match_scores.summary`.
+        `controller.music.cross.<name>`; each as `match_scores.summary`.
 
     Raises
     ------
@@ -118,8 +118,9 @@ def study(preset: Preset, *, music: str | None = None, cases: int = CASES, seed:
             parts[name] = made_by, effect
         else:
             print(f"{name} is left out: the controller does not know {effect}", file=sys.stderr)
-    for i, (kind, name) in enumerate(itertools.product(sounds, parts), start=1):
-        print(f"part {i} of {len(sounds) * len(parts)}: {name}, {kind}", file=sys.stderr, flush=True)
+    asked = [(kind, name) for kind, name in itertools.product(sounds, parts) if kind == "speech" or name in CROSS]
+    for i, (kind, name) in enumerate(asked, start=1):
+        print(f"part {i} of {len(asked)}: {name}, {kind}", file=sys.stderr, flush=True)
         made_by, effect = parts[name]
         given = {"n": cases, "seed": seed, "speech": kind == "speech", "refine_evaluations": REFINE_EVALUATIONS}
         path = config.run_dir(preset.name) / FOLDER / f"{kind}_{name.replace(':', '_').replace('/', '_')}.safetensors"
