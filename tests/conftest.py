@@ -174,7 +174,7 @@ def answering(trained, settings, *, effect="mda:Overdrive", gain=None):
     from vaefx_lib import controller, echo_peaks, effects, settings_net
 
     names = tuple(dict.fromkeys((*trained.effects, effect)))
-    width = trained.net.second.out_features
+    width = trained.net.first.out_features
     net = settings_net.SettingsNet(trained.net.first.in_features, width, controller.n_params(names)).eval()
     state = trained.net.state_dict()
     known = state.pop("effect.weight")

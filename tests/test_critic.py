@@ -112,7 +112,7 @@ def test_measures_are_what_they_were_when_the_shipped_critic_learned(shipped):
 def test_an_expected_distance_is_no_less_than_0_and_depends_on_all_three_sounds(shipped, heard):
     reference, dry, truth = heard
     said = {
-        shipped.judge(*given)(one)
+        shipped.judge(*given)(one)[0]
         for given, one in (
             ((reference, dry), truth),
             ((reference, dry), dry),
@@ -148,7 +148,19 @@ def test_one_sound_is_judged_as_many_are_in_training(shipped, heard, dry):
     many = expected(shipped, critic_training.Groups(*numbers, compared[None], np.zeros((1, 8, 9)), np.zeros((1, 8))))
     for one, row in zip(wanted, many[0]):
         judge = shipped.judge(one, inputs[-1])
-        np.testing.assert_allclose([judge(other) for other in inputs], row, rtol=1e-3)
+        np.testing.assert_allclose([judge(other)[0] for other in inputs], row, rtol=1e-3)
+
+
+def test_echoes_are_as_unlike_as_they_miss_those_of_the_reference_if_it_has_clear_ones(shipped, heard, dry):
+    delay = effects.load("mda:Delay")
+    near, far = ([left, 0.5, 0.4, 0.5, 0.9, 0.5] for left in (0.5, 0.8))
+    first, second, third = (
+        style.measure(blackbox.wet(delay, sound, at, passages.RATE_HZ))
+        for sound, at in ((dry.sounds[0], near), (dry.sounds[1], near), (dry.sounds[1], far))
+    )
+    alike, unlike = (shipped.judge(first, heard[1])(other)[1] for other in (second, third))
+    assert 0 <= alike < unlike - 0.1 and unlike <= 1
+    assert shipped.judge(style.measure(dry.sounds[0]), heard[1])(third)[1] == 0
 
 
 # --- what it is worth -------------------------------------------------------------------------------------------------

@@ -291,8 +291,8 @@ def test_the_distance_of_a_task_is_what_the_critic_says_of_the_sound(task, sound
     reference = blackbox.wet(OVERDRIVE, sounds[1], TRUTH, RATE_HZ)
     judge = critic.load().judge(style.measure(reference), style.measure(sounds[0]))
     wet = blackbox.wet(OVERDRIVE, sounds[0], TRUTH, RATE_HZ)
-    assert task.distance(OVERDRIVE, TRUTH, RATE_HZ) == pytest.approx(judge(style.measure(wet)), rel=1e-3)
-    assert task.baseline_distance == pytest.approx(judge(style.measure(sounds[0])), rel=1e-3)
+    assert task.distance(OVERDRIVE, TRUTH, RATE_HZ) == pytest.approx(judge(style.measure(wet))[0], rel=1e-3)
+    assert task.baseline_distance == pytest.approx(judge(style.measure(sounds[0]))[0], rel=1e-3)
 
 
 def test_a_candidate_is_expected_to_be_nearer_than_dry_and_is_judged_as_its_sound(task):

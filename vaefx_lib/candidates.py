@@ -15,7 +15,7 @@ from vaefx_lib import audio, blackbox, critic, effects, passages, refining, sear
 from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
-ECHO_WEIGHT = 1.0  # of unlike echoes beside the distance that the critic expects, where proposals are weighed
+ECHO_WEIGHT = 3.0  # of unlike echoes beside the distance that the critic expects, where proposals are weighed
 SAME_SOUND = 0.2  # `sound_loss` between the same settings at two rates, below which they sound alike
 TRANSLATION_S = 3  # of the input that is compared at two rates: longer than the longest echo of mda Delay, twice
 TRANSLATIONS = 20  # values of each setting that are tried for that, and three times as many steps from the best

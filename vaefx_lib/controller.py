@@ -2,7 +2,7 @@
 
 The network (`settings_net`) reads the VAE's embedding of (dry, reference) and the long-term measures of both. It gives
 one value for each setting, and a distribution over all together: a flat one says that a setting cannot be told from the
-sound. One network serves all effects; the last layers are the effect's own.
+sound. One network serves all effects; all layers but the first are the effect's own.
 
 A trained controller is a folder: `model.safetensors`, `scale.safetensors` (of the network's inputs, and what a match is
 worth), `library.safetensors` (references at known settings, and echoes), `history.csv`, `end_to_end.csv`, and
@@ -189,7 +189,7 @@ def save_controller(folder: str | Path, controller: Controller, tables: dict[str
     about = controller.about | {
         "effects": list(controller.effects),
         "n_params": list(controller.net.n_params),
-        "width": controller.net.second.out_features,
+        "width": controller.net.first.out_features,
         "fingerprint": key,
         "sha256": {name: store.sha256(folder / name) for name in (MODEL, SCALE, LIBRARY, *TABLES)},
     }

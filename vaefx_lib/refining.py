@@ -23,7 +23,7 @@ from vaefx_lib import blackbox, echo_peaks, echoes, effects, passages, search
 from vaefx_lib.controller import Controller
 from vaefx_lib.stft_distance import spectra
 
-TEMPERATURE = 0.15  # of the weights: so much more MRSTFT expected by the critic, and a sample counts 1/e
+TEMPERATURE = 0.3  # of the weights: so much more MRSTFT expected by the critic, and a sample counts 1/e
 LIKELY = 40  # samples, those that the critic expects most of
 HURRIED = 4  # of them where Ctrl-C cuts their weighing short
 SAMPLED = 16  # of them that a search is held against

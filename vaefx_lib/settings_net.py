@@ -87,7 +87,8 @@ class SettingsNet(nn.Module):
         super().__init__()
         self.n_params = tuple(n_params)
         self.effect = nn.Embedding(len(self.n_params), width)
-        self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)
+        self.first = nn.Linear(features, width)
+        self.second = nn.ModuleList(nn.Linear(width, width) for _ in self.n_params)
         self.point = nn.ModuleList(nn.Linear(width, n) for n in self.n_params)
         self.posterior = nn.ModuleList(Posterior(width, n) for n in self.n_params)
         self.leave_out_input, self.leave_out = nn.Dropout(0.4), nn.Dropout(0.3)
@@ -95,7 +96,7 @@ class SettingsNet(nn.Module):
     def forward(self, features: Tensor, effect: int) -> tuple[Tensor, Tensor]:
         """Settings in (0, 1), (batch, n_params), and what `posterior` takes as heard, (batch, width)."""
         hidden = self.first(self.leave_out_input(features)) + self.effect.weight[effect]
-        hidden = self.leave_out(F.gelu(self.second(self.leave_out(F.gelu(hidden)))))
+        hidden = self.leave_out(F.gelu(self.second[effect](self.leave_out(F.gelu(hidden)))))
         return torch.sigmoid(self.point[effect](hidden)), hidden
 
     def known_loss(self, features: Tensor, effect: int, settings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
