@@ -111,12 +111,13 @@ def controlled(spoken):
 @pytest.fixture(scope="session")
 def controlled_home(controlled, spoken_home, tmp_path_factory):
     """A project folder with the VAE of `spoken` and the trained controller of `controlled`; not to be changed."""
-    from vaefx_lib import controller_training
+    from vaefx_lib import controller_calibration, controller_training
 
     home = tmp_path_factory.mktemp("controlled_home")
     shutil.copytree(spoken_home, home, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAEFX_HOME", str(home))
+        patch.setattr(controller_calibration, "CALIBRATED", 3)  # quick
         controller_training.train_controller(controlled)
     return home
 

@@ -170,7 +170,7 @@ def small(tiny, tmp_path, monkeypatch):
     """Sizes with which all of it takes seconds."""
     monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
     monkeypatch.setattr(references, "KINDS", ("pedalboard:Distortion",))
-    for name, value in {"VALID": 4, "PASSAGES": 12, "CLASSES": 9, "CHUNK": 8, "EPOCHS": 2, "NETS": 2}.items():
+    for name, value in {"VALID": 4, "PASSAGES": 12, "CLASSES": 9, "CHUNK": 4, "EPOCHS": 2, "NETS": 2}.items():
         monkeypatch.setattr(critic_training, name, value)
     return tiny
 
@@ -179,23 +179,24 @@ def test_a_training_that_was_stopped_goes_on_from_the_groups_that_are_kept(small
     drawn, draw_one = [], critic_training.draw
 
     def noted(dry, names, settable, space, part, index, seed):
-        if (part, index) == ("train", 20) and not (tmp_path / "go").exists():
+        if (part, index) == ("train", 6) and not (tmp_path / "go").exists():
             raise KeyboardInterrupt
         drawn.append((part, index))
         return draw_one(dry, names, settable, space, part, index, seed)
 
+    monkeypatch.setattr(critic_training, "BATCH", 8)
     monkeypatch.setattr(critic_training, "draw", noted)
     monkeypatch.setattr(blackbox, "in_threads", lambda function, items, workers=1: [function(item) for item in items])
     with pytest.raises(KeyboardInterrupt):
-        critic_training.train_critic(small, groups=24, folder=tmp_path / "critic")
-    assert drawn[:16] == [("train", i) for i in range(16)] and not (tmp_path / "critic").exists()
+        critic_training.train_critic(small, groups=8, folder=tmp_path / "critic")
+    assert drawn[:4] == [("train", i) for i in range(4)] and not (tmp_path / "critic").exists()
     drawn.clear()
     (tmp_path / "go").touch()
-    made = critic_training.train_critic(small, groups=24, folder=tmp_path / "critic")
-    assert drawn == [("train", i) for i in range(16, 24)] + [("valid", i) for i in range(4)]
+    made = critic_training.train_critic(small, groups=8, folder=tmp_path / "critic")
+    assert drawn == [("train", i) for i in range(4, 8)] + [("valid", i) for i in range(4)]
 
     assert made is critic.load(tmp_path / "critic") and len(made.nets) == 2
-    assert made.about["groups"] == 24 and list(made.about["effects"]) == [
+    assert made.about["groups"] == 8 and list(made.about["effects"]) == [
         *small.render.effects,
         "pedalboard:Distortion",
     ]
@@ -205,10 +206,10 @@ def test_a_training_that_was_stopped_goes_on_from_the_groups_that_are_kept(small
     assert {path.name for path in kept.iterdir()} == {
         "space.safetensors",
         "valid_0.safetensors",
-        *(f"train_{start}.safetensors" for start in (0, 8, 16)),
+        *(f"train_{start}.safetensors" for start in (0, 4)),
     }
     drawn.clear()
-    again = critic_training.train_critic(small, groups=24, folder=tmp_path / "again")
+    again = critic_training.train_critic(small, groups=8, folder=tmp_path / "again")
     assert not drawn
     for one, other in zip(made.nets, again.nets, strict=True):
         for name, value in one.state_dict().items():
