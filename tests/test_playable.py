@@ -6,7 +6,17 @@ import shutil
 import numpy as np
 import pytest
 
-from vaefx_lib import blackbox, config, controller_material, effects, passages, playable, playable_learning, runs, store
+from vaefx_lib import (
+    blackbox,
+    config,
+    controller_material,
+    effects,
+    passages,
+    playable,
+    playable_surrogate,
+    runs,
+    store,
+)
 from vaefx_lib import playable_training as training
 from vaefx_lib.playable import METHODS
 
@@ -20,7 +30,7 @@ def heard(controlled, controlled_home):
         patch.setenv("VAEFX_HOME", str(controlled_home))
         run = runs.load(controlled_home / "runs" / "spoken" / "vae")
         material = controller_material.prepare(controlled, run, (OVERDRIVE, DELAY))
-        return playable_learning.hear(material, (OVERDRIVE, DELAY))
+        return playable_surrogate.hear(material, (OVERDRIVE, DELAY))
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vaefx_lib import controller_material, playable_learning, runs
-from vaefx_lib.playable_learning import Heard, Surrogate, fit_around, fit_bottleneck
+from vaefx_lib import controller_material, playable_learning, playable_surrogate, runs
+from vaefx_lib.playable_learning import fit_around, fit_bottleneck
+from vaefx_lib.playable_surrogate import Heard, Surrogate
 
 OVERDRIVE, DELAY = "mda:Overdrive", "mda:Delay"
 
@@ -18,7 +19,7 @@ def heard(controlled, controlled_home):
         patch.setenv("VAEFX_HOME", str(controlled_home))
         run = runs.load(controlled_home / "runs" / "spoken" / "vae")
         material = controller_material.prepare(controlled, run, (OVERDRIVE, DELAY))
-        return playable_learning.hear(material, (OVERDRIVE, DELAY))
+        return playable_surrogate.hear(material, (OVERDRIVE, DELAY))
 
 
 def hears(*shares):

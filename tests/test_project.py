@@ -57,7 +57,8 @@ FLOORS = [
             "controller_calibration",
             "controller_training",
         ),
-        *("playable_maps", "playable_net", "playable", "playable_learning", "playable_training"),
+        *("playable_maps", "playable_net", "playable", "playable_surrogate", "playable_learning"),
+        "playable_training",
     ],
     [
         "matching",
@@ -67,7 +68,7 @@ FLOORS = [
         "match_study",
         "controller_study",
         "places",
-        *("playable_measures", "playable_scores"),
+        *("playable_sounds", "playable_measures", "playable_scores"),
     ],
     [
         *("plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures"),

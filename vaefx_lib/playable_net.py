@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,3 +80,14 @@ class Inputs:
     def change(self, dry_numbers, numbers) -> np.ndarray:
         """The first k of these: what has changed between two sounds."""
         return (np.subtract(numbers, dry_numbers) / self.scale.numbers_std) @ self.components
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Torch with one thread: those of a small network wait for each other; and with one, the bits repeat anywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

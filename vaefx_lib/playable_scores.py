@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+import joblib
 import numpy as np
 
-from vaefx_lib import config, corpora, critic, effects, store
+from vaefx_lib import config, controller_material, store
 from vaefx_lib import playable_training as training
-from vaefx_lib.playable import METHODS
-from vaefx_lib.playable_learning import Heard, fit_bottleneck
-from vaefx_lib.playable_measures import SCORES, Sounds, score, stability
+from vaefx_lib.playable import METHODS, Playable
+from vaefx_lib.playable_learning import fit_bottleneck
+from vaefx_lib.playable_measures import SCORES, score, stability
+from vaefx_lib.playable_sounds import Sounds
+from vaefx_lib.playable_surrogate import Heard
 
 SEEDS, DIMS = (0, 1, 2), (2, 4, 8)
-SOURCES = ("playable_scores.py", "playable_measures.py", *training.SOURCES, "stft_distance.py")
+LOSSES = {"settings": (10.0, 0.0), "heard": (0.1, 1.0), "both": (10.0, 1.0)}  # weights of a bottleneck's
+IDLE_S = 10  # after which a worker ends
+SOURCES = ("playable_scores.py", "playable_measures.py", "playable_sounds.py", *training.SOURCES, "stft_distance.py")
 
 
 def study(
     preset: config.Preset,
     heard: Heard,
-    sounds: Sounds,
+    sounds: Mapping[str, Sounds],
     *,
     dims: Sequence[int] = DIMS,
     seeds: Sequence[int] = SEEDS,
     methods: Sequence[str] = METHODS,
-) -> dict[str, dict[int, dict[str, float]]]:
-    """Scores of every method at every number of dimensions for one effect, means over seeds; what was scored is kept.
+) -> dict[str, dict[str, dict]]:
+    """Scores of every method at every number of dimensions, each effect by itself; what was scored is kept.
 
     Parameters
     ----------
     preset : Preset
     heard : Heard
-    sounds : Sounds
-        As `draw` gives them.
+    sounds : mapping
+        Effect -> what `playable_sounds.draw` gives.
     dims, seeds : sequence of int
     methods : sequence of str
         Of `playable.METHODS`. "pca" knows no chance: it is made once.
@@ -41,58 +46,37 @@ def study(
     Returns
     -------
     dict
-        method -> dim -> `SCORES` and `stability`.
+        effect -> method -> dim, as text -> `playable_measures.SCORES`, means over seeds; `roundtrip_std`, the deviation
+        over seeds; and `stability`. Also effect -> "variants" -> label -> round trip with the fewest dimensions and the
+        first seed: of bottlenecks that learn "settings", what is "heard" (by the surrogate) or "both"; of those methods
+        that are asked for, "sound", the bottleneck that learns both and then through the effect, "umap_of_mu" with a
+        learned decoder, and "umap_of_settings" with another.
 
     Used in `06_playable_latent`.
     """
-    found: dict[str, dict[int, dict[str, float]]] = {method: {} for method in methods}
-    for dim in dims:
-
-        def compute(dim=dim):
-            return _scored(preset, heard, sounds, dim, seeds, methods)
-
-        kept = _kept(preset, heard, sounds, f"scores_{dim}", [dim, list(seeds), list(methods)], compute)
-        for name, value in kept.items():
-            method, score_name = name.split("/")
-            found[method].setdefault(dim, {})[score_name] = float(value)
-    return found
-
-
-def variants(preset: config.Preset, heard: Heard, sounds: Sounds, *, dim: int = 2, seed: int = 0) -> dict[str, float]:
-    """Round trips of what a bottleneck might learn from, and of what UMAP might be made of; what was scored is kept.
-
-    Parameters
-    ----------
-    preset, heard, sounds
-        As `study` takes them.
-    dim, seed : int
-
-    Returns
-    -------
-    dict
-        "settings", "heard" (by the surrogate) and "both": losses of a bottleneck; "sound": both, and then through the
-        effect, as `Playable` has it. "umap_of_settings", "umap_of_mu": with a learned decoder.
-
-    Used in `06_playable_latent`.
-    """
+    names, run = list(sounds), heard.material.run
+    choices = [dataclasses.asdict(preset.controller), list(dims), list(seeds), list(methods)]
+    about = controller_material.fingerprint(preset, run, names, choices, SOURCES)
+    key = store.fingerprint(about, *(sounds[name].refs.numbers for name in names))
 
     def compute() -> dict[str, np.ndarray]:
-        names, found = (sounds.effect,), {}
+        tasks = [(name, dim) for dim in dims for name in names]
+        options = {"n_jobs": min(joblib.cpu_count(), len(tasks)), "idle_worker_timeout": IDLE_S}
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
+            ask = joblib.delayed(_scored)
+            rows = joblib.Parallel(**options)(
+                ask(preset, heard, sounds[name], dim, seeds, methods, dim == dims[0]) for name, dim in tasks
+            )
+        return {f"{name}|{way}": np.array(value) for (name, _), row in zip(tasks, rows) for way, value in row.items()}
 
-        def trip(made) -> float:
-            return float(sounds.distances(made.settings(sounds.places(made), sounds.effect)).mean())
-
-        weights = {"settings": (10.0, 0.0), "heard": (0.1, 1.0), "both": (10.0, 1.0)}
-        for name, pair in weights.items():
-            net, _ = fit_bottleneck(heard, names, dim, seed=seed, weights=pair)
-            found[name] = trip(training.around_net(preset, heard, names, net, seed=seed))
-        found["sound"] = trip(training.make(preset, heard, names, "bottleneck", dim, seed=seed)[0])
-        for of in ("settings", "mu"):
-            made = training.around_umap(preset, heard, names, ["umap_decoder"], dim, of=of, seed=seed)
-            found[f"umap_of_{of}"] = trip(made["umap_decoder"][0])
-        return {name: np.array(value) for name, value in found.items()}
-
-    return {n: float(v) for n, v in _kept(preset, heard, sounds, "variants", [dim, seed], compute).items()}
+    found: dict[str, dict[str, dict]] = {}
+    for label, value in store.cached(config.playable_dir(preset.name) / "scores.safetensors", key, compute).items():
+        *way, last = label.split("|")
+        inside: dict = found
+        for step in way:
+            inside = inside.setdefault(step, {})
+        inside[last] = float(value)
+    return found
 
 
 def summary(found: Mapping[str, Mapping], lazy: Mapping[str, Mapping]) -> dict:
@@ -103,13 +87,15 @@ def summary(found: Mapping[str, Mapping], lazy: Mapping[str, Mapping]) -> dict:
     found : mapping
         Effect -> what `study` gives.
     lazy : mapping
-        Effect -> what `baselines` gives.
+        Effect -> what `playable_sounds.baselines` gives.
 
     Returns
     -------
     dict
-        method -> dim -> score, mean over effects, and under the short name of each effect its own; "baselines"
-        likewise.
+        method -> dim -> score, mean over effects, and under the short name of each effect its own; "variants" and
+        "baselines" likewise.
+
+    Used in `06_playable_latent`.
     """
 
     def merged(rows: dict[str, Mapping[str, float]]) -> dict:
@@ -118,10 +104,13 @@ def summary(found: Mapping[str, Mapping], lazy: Mapping[str, Mapping]) -> dict:
         return means | {effect.split(":")[-1]: dict(row) for effect, row in rows.items()}
 
     one, one_lazy = next(iter(found.values())), next(iter(lazy.values()))
-    table = {
-        method: {str(dim): merged({effect: of[method][dim] for effect, of in found.items()}) for dim in by_dim}
+    table: dict = {
+        method: {dim: merged({effect: of[method][dim] for effect, of in found.items()}) for dim in by_dim}
         for method, by_dim in one.items()
+        if method in METHODS
     }
+    if "variants" in one:
+        table["variants"] = merged({effect: of["variants"] for effect, of in found.items()})
     return table | {"baselines": {name: merged({effect: of[name] for effect, of in lazy.items()}) for name in one_lazy}}
 
 
@@ -143,11 +132,11 @@ def verdict(table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str,
     """
     found = {}
     for dim, own in table["bottleneck"].items():
-        trips = {method: of[dim]["roundtrip_mrstft"] for method, of in table.items() if method in METHODS}
+        trips = {method: table[method][dim]["roundtrip_mrstft"] for method in METHODS if method in table}
         umaps = {method: trip for method, trip in trips.items() if method.startswith("umap")}
-        nearest = min(umaps, key=umaps.get)
+        nearest = min(umaps, key=lambda method: umaps[method])
         found[dim] = {
-            "best": min(trips, key=trips.get),
+            "best": min(trips, key=lambda method: trips[method]),
             "bottleneck": own["roundtrip_mrstft"],
             "umap": umaps[nearest],
             "umap_method": nearest,
@@ -156,28 +145,41 @@ def verdict(table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str,
     return found
 
 
-def _kept(
-    preset: config.Preset, heard: Heard, sounds: Sounds, name: str, given: list, compute
-) -> dict[str, np.ndarray]:
-    """`compute`, or what it gave for the same sounds, maps and code."""
-    sources = [Path(__file__).parent / source for source in SOURCES]
-    effect, run = sounds.effect, heard.material.run
-    about = [run.fingerprint, effect, effects.load(effect).version, preset.name, critic.load().about["sha256"]]
-    key = store.fingerprint(given, about, corpora.fingerprint(preset.render.corpus), sounds.refs.numbers, *sources)
-    label = effect.split(":")[-1].replace("/", "_")
-    return store.cached(config.playable_dir(preset.name) / f"{label}_{name}.safetensors", key, compute)
-
-
-def _scored(preset, heard, sounds, dim, seeds, methods) -> dict[str, np.ndarray]:
-    """method/score -> mean over seeds."""
+def _scored(preset, heard: Heard, sounds: Sounds, dim: int, seeds, methods, with_variants: bool) -> dict[str, float]:
+    """method|dim|score, mean over seeds, and variants|label, of the first seed."""
     rows: dict[str, list[dict]] = {method: [] for method in methods}
     places: dict[str, list[np.ndarray]] = {method: [] for method in methods}
+    variants: dict[str, Playable] = {}
     for seed in seeds:
         wanted = [method for method in methods if method != "pca" or seed == seeds[0]]
-        made = training.make_alike(preset, heard, [sounds.effect], wanted, dim, seed=seed)
-        for method, (one, _) in made.items():
+        made = {
+            m: one
+            for m, (one, _) in training.make_alike(preset, heard, [sounds.effect], wanted, dim, seed=seed).items()
+        }
+        for method, one in made.items():
             scores, at = score(one, heard, sounds, seed=seed)
             rows[method].append(scores)
             places[method].append(at)
-    found = {f"{m}/{name}": np.mean([row[name] for row in of]) for m, of in rows.items() for name in SCORES}
-    return found | {f"{method}/stability": np.array(stability(at)) for method, at in places.items()}
+        if with_variants and seed == seeds[0]:
+            variants = _variants(preset, heard, sounds.effect, dim, seed, made)
+    found = {
+        f"{m}|{dim}|{name}": float(np.mean([row[name] for row in of])) for m, of in rows.items() for name in SCORES
+    }
+    for method, of in rows.items():
+        found[f"{method}|{dim}|roundtrip_std"] = float(np.std([row["roundtrip_mrstft"] for row in of]))
+        found[f"{method}|{dim}|stability"] = stability(places[method])
+    back = {label: one.settings(sounds.places(one), sounds.effect) for label, one in variants.items()}
+    return found | {f"variants|{label}": float(sounds.distances(way).mean()) for label, way in back.items()}
+
+
+def _variants(preset, heard: Heard, effect: str, dim: int, seed: int, made: Mapping[str, Playable]) -> dict:
+    """What else a bottleneck might learn, and of what else UMAP might be made, beside what is there of these."""
+    found = {}
+    for label, weights in LOSSES.items():
+        net, _ = fit_bottleneck(heard, (effect,), dim, seed=seed, weights=weights)
+        found[label] = training.around_net(preset, heard, (effect,), net, seed=seed)
+    there = {"sound": "bottleneck", "umap_of_mu": "umap_decoder", "umap_of_settings": "umap_inverse"}
+    found |= {label: made[method] for label, method in there.items() if method in made}
+    if "umap_of_settings" in found:  # the networks around it are there, as some have to place sounds on it
+        found["umap_of_settings"] = dataclasses.replace(found["umap_of_settings"], method="umap_decoder", umap=None)
+    return found

@@ -11,15 +11,17 @@ import torch
 
 from vaefx_lib import config, controller_material, latent, playable_maps, runs, store
 from vaefx_lib.playable import METHODS, Playable, load, save_playable
-from vaefx_lib.playable_learning import DIRECTIONS, Heard, begun, fit_around, fit_bottleneck, hear, through_effects
+from vaefx_lib.playable_learning import begun, fit_around, fit_bottleneck, through_effects
 from vaefx_lib.playable_net import MapNet
+from vaefx_lib.playable_surrogate import DIRECTIONS, Heard, hear
 
 MAPPED = 1000  # references of each effect that are stored, and of which UMAP makes its map
-END_TO_END_STEPS = 20  # of a bottleneck, for each effect
+END_TO_END_STEPS = 10  # of a bottleneck, for each effect; no more than its preset's controller has
 SOURCES = (  # the code that a map depends on
     *controller_material.SOURCES,
     *("controller.py", "sound_loss.py"),
-    *("playable.py", "playable_net.py", "playable_maps.py", "playable_learning.py", "playable_training.py"),
+    *("playable.py", "playable_net.py", "playable_maps.py", "playable_surrogate.py", "playable_learning.py"),
+    "playable_training.py",
 )
 
 
@@ -90,6 +92,7 @@ def train_playable(
     dim: int = 2,
     seed: int = 0,
     folder: Path | None = None,
+    heard: Heard | None = None,
 ) -> Playable:
     """A map to play on, made unless a finished one of the same choices is there.
 
@@ -104,6 +107,8 @@ def train_playable(
     seed : int
     folder : Path, optional
         By default one of its own in `config.playable_dir`.
+    heard : Heard, optional
+        What `hear` gives for these effects, if it is there already.
 
     Returns
     -------
@@ -130,7 +135,7 @@ def train_playable(
             return made
     except store.DamagedFile:
         pass  # absent, damaged, or of another VAE: train
-    heard = hear(controller_material.prepare(preset, run, names), names)
+    heard = heard or hear(controller_material.prepare(preset, run, names), names)
     made, history = make(preset, heard, names, method, dim, seed=seed)
     save_playable(folder, made, history, key)
     return load(folder, run)
@@ -186,7 +191,8 @@ def around_umap(
 
 def _bottleneck(preset, heard, names, dim, seed):
     net, history = fit_bottleneck(heard, names, dim, seed=seed)
-    through_effects(net, heard, names, preset, steps=END_TO_END_STEPS, seed=seed)
+    steps = min(END_TO_END_STEPS, preset.controller.end_to_end_steps)
+    through_effects(net, heard, names, preset, steps=steps, seed=seed)
     return around_net(preset, heard, names, net, seed=seed), history
 
 

@@ -1,0 +1,168 @@
+"""Sounds of speakers whom no network has heard, through one effect: what maps to play on are asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vaefx_lib import audio, blackbox, config, controller, controller_material, effects, passages, references, style
+from vaefx_lib.playable import Playable
+from vaefx_lib.playable_surrogate import Heard
+from vaefx_lib.stft_distance import WIDE_WINDOWS, MrstftTo, spectra
+
+SAMPLES = 65_536  # of each sound: 2.7 s
+PLACED, PASSAGES = 64, 40  # unseen references of an effect that are placed, of so many dry passages, at most
+HEARD = 24  # of these: rendered again
+NUDGE = 0.03  # of a slider's way: what a hand is off by
+
+
+@dataclass(frozen=True, eq=False)
+class Sounds:
+    """Sounds of unseen speakers through one effect at random settings, and what maps are told of them.
+
+    Attributes
+    ----------
+    effect : str
+    refs : References
+        Up to `PLACED` of them, each 5.46 s.
+    dry_numbers : array, float32, shape (n, n_measures)
+        Of the dry sound of other words that is heard beside each.
+    dry : array, float32, shape (n, SAMPLES)
+        The louder half of that passage.
+    wet : list of array
+        The same through the effect.
+    truths : list of MrstftTo
+        The distance of any sound from each of the first `HEARD` of these.
+    brightness_hz, depth : array, shape (n,)
+        Mean frequency, and MRSTFT from the dry sound.
+    apart : array, shape (n, n)
+        MRSTFT between every two settings, heard on one and the same passage.
+    tolerance : float
+        MRSTFT between two sounds when every setting is off by `NUDGE`, up or down: median.
+    """
+
+    effect: str
+    refs: references.References
+    dry_numbers: np.ndarray
+    dry: np.ndarray
+    wet: list[np.ndarray]
+    truths: list[MrstftTo]
+    brightness_hz: np.ndarray
+    depth: np.ndarray
+    apart: np.ndarray
+    tolerance: float
+
+    @property
+    def variety(self) -> float:
+        """MRSTFT between two random settings: median."""
+        return float(np.median(self.apart[np.triu_indices(len(self.apart), 1)]))
+
+    def places(self, made: Playable) -> np.ndarray:
+        """Where they lie on a map, each heard beside its dry sound, (n, dim)."""
+        return made.place_features(made.inputs.features(self.dry_numbers, self.refs.numbers, self.refs.mu))
+
+    def distances(self, settings: np.ndarray, rows: Iterable[int] | None = None) -> np.ndarray:
+        """MRSTFT of the first `HEARD` sounds, or of these rows, from the same passages at other settings.
+
+        Settings have the shape (n, n_params), a row for each sound.
+        """
+        return _distances(self.effect, self.dry, self.truths, settings, rows)
+
+
+def draw(preset: config.Preset, heard: Heard, effect: str, *, seed: int = 0) -> Sounds:
+    """Sounds of the test speakers of a preset.
+
+    Parameters
+    ----------
+    preset : Preset
+    heard : Heard
+    effect : str
+    seed : int
+
+    Returns
+    -------
+    Sounds
+
+    Used in `06_playable_latent`.
+    """
+    fx, run = effects.load(effect), heard.material.run
+    choices = preset.controller
+    count, count_dry = min(PLACED, choices.n_valid), min(PASSAGES, choices.n_passages)
+    passages_dry = references.draw_dry(preset, "test", count_dry, seed=seed)
+    numbers = np.stack([found.numbers for found in blackbox.in_threads(style.measure, list(passages_dry.sounds))])
+    refs = references.draw(preset, run, passages_dry, effect, count, seed=seed + 1)
+    halves = [max(np.split(passages_dry.sounds[i], 2), key=lambda half: np.square(half).sum()) for i in refs.passages]
+    dry = np.stack([audio.peak_level(half, preset.render.peak_dbfs) for half in halves])
+    wet = blackbox.in_threads(lambda i: rendered(fx, dry[i], refs.settings[i]), range(len(dry)))
+    kept = [i for i, sound in enumerate(wet) if not audio.is_silent(sound)]
+    refs = references.References(effect, *(getattr(refs, name)[kept] for name in controller_material.ARRAYS))
+    dry, wet = dry[kept], [wet[i] for i in kept]
+    truths = blackbox.in_threads(MrstftTo, wet[:HEARD])
+    brightness = np.array([brightness_hz(sound) for sound in wet])
+    depth = np.array(blackbox.in_threads(lambda pair: MrstftTo(pair[0])(pair[1]), list(zip(dry, wet))))
+    apart = between(blackbox.in_threads(lambda settings: rendered(fx, dry[0], settings), refs.settings))
+    signs = np.random.default_rng(seed).choice([-1, 1], refs.settings.shape)
+    nudged = np.clip(refs.settings + NUDGE * signs, 0, 1)
+    tolerance = float(np.median(_distances(effect, dry, truths, nudged)))
+    return Sounds(effect, refs, numbers[refs.inputs], dry, wet, truths, brightness, depth, apart, tolerance)
+
+
+def baselines(sounds: Sounds, trained: controller.Controller, *, seed: int = 0) -> dict[str, dict[str, float]]:
+    """What lazy answers score, and the controller without a bottleneck: round trip and error of the settings.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        "none" (the dry sound), "random" and "mean" (settings), "controller", "oracle" (the true settings) ->
+        `roundtrip_mrstft` and, but for "none", `settings_mae`.
+
+    Used in `06_playable_latent`.
+    """
+    count, refs = len(sounds.truths), sounds.refs
+    true = refs.settings[:count].astype(np.float64)
+    features = torch.from_numpy(trained.scale.features(sounds.dry_numbers, refs.numbers, refs.mu)[:count])
+    with torch.inference_mode():
+        answers = trained.net(features, trained.effects.index(sounds.effect))[0].double().numpy()
+    tried = {"random": np.random.default_rng(seed).uniform(size=true.shape), "mean": np.full(true.shape, 0.5)}
+    tried |= {"controller": answers, "oracle": true}
+    found = {
+        name: {
+            "roundtrip_mrstft": float(sounds.distances(settings).mean()),
+            "settings_mae": float(np.abs(settings - true).mean()),
+        }
+        for name, settings in tried.items()
+    }
+    return {"none": {"roundtrip_mrstft": float(sounds.depth[:count].mean())}} | found
+
+
+def between(sounds: Sequence[np.ndarray]) -> np.ndarray:
+    """`mrstft_wide` between every two sounds of one length, mean of both directions: float64, (n, n)."""
+    total = np.zeros((len(sounds), len(sounds)))
+    for window in WIDE_WINDOWS:
+        found = [spectra(sound, (window,)) for sound in sounds]
+        flat, logs = (np.stack([getattr(s, name)[0].ravel() for s in found]) for name in ("magnitudes", "logarithms"))
+        products = (flat @ flat.T).astype(np.float64)
+        power = np.maximum(np.diag(products), 1e-12)
+        total += np.sqrt(np.maximum(power[:, None] + power - 2 * products, 0) / power[:, None])
+        total += torch.cdist(*[torch.from_numpy(logs)] * 2, p=1).numpy() / logs.shape[1]
+    return (total + total.T) / (2 * len(WIDE_WINDOWS))
+
+
+def rendered(fx: effects.Effect, dry: np.ndarray, settings) -> np.ndarray:
+    """A passage through an effect."""
+    return blackbox.wet(fx, dry, np.asarray(settings, np.float64), passages.RATE_HZ)
+
+
+def brightness_hz(sound: np.ndarray) -> float:
+    """Mean frequency, weighted by magnitude."""
+    magnitudes = np.abs(np.fft.rfft(sound))
+    return float(magnitudes @ np.fft.rfftfreq(len(sound), 1 / passages.RATE_HZ) / magnitudes.sum())
+
+
+def _distances(effect: str, dry, truths: Sequence[MrstftTo], settings: np.ndarray, rows=None) -> np.ndarray:
+    fx = effects.load(effect)
+    rows = range(min(len(truths), len(settings))) if rows is None else rows
+    return np.array(blackbox.in_threads(lambda i: truths[i](rendered(fx, dry[i], settings[i])), rows))
