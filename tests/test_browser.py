@@ -34,6 +34,7 @@ from conftest import needed
 from vaefx_lib import app, effects, playable, playable_training
 
 PICTURE = ".vaefx-picture"
+VOILA_ICONS = "cdn.jsdelivr.net/npm/@fortawesome"  # Voila's page wants icons from there, and does without
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def page(chromium, request):
         for number, panel in enumerate(page.locator(PANEL).all()):
             panel.screenshot(path=Path(folder) / f"{request.node.originalname}_{number}.png")
     page.close()
-    assert errors == []
+    assert [error for error in errors if VOILA_ICONS not in error] == []
 
 
 def is_served_here_alone(address):
@@ -186,7 +187,8 @@ def can_be_played_with(page, panel, home):
     sliders_work(page, panel)
     plays(panel)
     a_and_b_are_compared(panel)
-    for effect in ("Delay", "Overdrive"):
+    shown = panel.locator("caption").inner_text()  # by the map's own choice: the other one first
+    for effect in sorted(("Delay", "Overdrive"), key=lambda name: name in shown):
         assert changed(panel, lambda effect=effect: choose(panel, "effect", effect))[1]
         shows_the_decoders_settings(panel, home)
     a_click_on_the_map_moves_both_sliders(page, panel)
