@@ -262,3 +262,13 @@ def test_rounding_moves_a_number_by_less_than_a_millionth_and_only_once(x):
 def test_recording_a_number_does_not_load_matplotlib():
     code = "import sys, vaefx_lib.figures, vaefx_lib.notebooks; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_readme_takes_the_map_whose_round_trip_is_shortest_whichever_it_is():
+    row = {str(dim): {"roundtrip_mrstft": 1.0} for dim in (2, 4)}
+    found = dict.fromkeys(figures.MAPS, row) | {
+        "pca": {"2": {"roundtrip_mrstft": 0.25}, "4": {"roundtrip_mrstft": 0.75}}
+    }
+    (line,) = filter(None, figures._maps(found))
+    assert "Take PCA: " in line and "0.50 away" in line and "a bottleneck 1.00" in line
+    assert figures._maps({"pca": row}) == []  # lesson 06 has not been run

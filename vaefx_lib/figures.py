@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import statistics
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -36,6 +37,14 @@ STYLE = {
 }
 RESULTS = ("reconstruction", "latent", "interpolation")  # the parts of `metrics.json` in `results_table`
 _ENTRY = re.compile(r"^## (?P<name>[\w-]+)\n\n!\[.*\]\((?P=name)\.png\)\n\n(?P<caption>.+)$", re.MULTILINE)
+
+MAPS = {  # methods of lesson 06, in words
+    "bottleneck": "a bottleneck",
+    "pca": "PCA",
+    "umap_decoder": "UMAP with a learned decoder",
+    "umap_inverse": "UMAP inverted",
+    "umap_nearest": "the nearest point on UMAP",
+}
 
 
 def set_style() -> None:
@@ -179,7 +188,7 @@ def results_table(preset_name: str) -> str:
     for label, scores in rows:
         cells = (f"{scores[s]:.3f}" if s in scores else "" for s in ("vae", "pca", "no_model", "chance"))
         lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join([*lines, *_study(numbers.get("vae", {}))])
+    return "\n".join([*lines, *_study(numbers.get("vae", {})), *_maps(numbers.get("playable", {}))])
 
 
 def _study(found: dict) -> list[str]:
@@ -201,6 +210,24 @@ def _study(found: dict) -> list[str]:
             f"{seven['accuracy_chance']}).",
         ]
     return lines
+
+
+def _maps(found: dict) -> list[str]:
+    """Which map to play on, as a line after the table: what lesson 06 has found."""
+    trips = {
+        method: statistics.mean(row["roundtrip_mrstft"] for row in of.values())
+        for method, of in found.items()
+        if method in MAPS
+    }
+    if len(trips) < len(MAPS):
+        return []
+    best = min(trips, key=lambda method: trips[method])
+    others = ", ".join(f"{MAPS[method]} {trip:.2f}" for method, trip in trips.items() if method != best)
+    return [
+        "",
+        f"UMAP or one more bottleneck, for a map of 2 to 8 dimensions to play on? Take {MAPS[best]}: from a sound to "
+        f"its place and back to a sound, it is {trips[best]:.2f} away (MRSTFT; {others}).",
+    ]
 
 
 def update_readme(preset_name: str) -> None:

@@ -22,7 +22,7 @@ from vaefx_lib.playable_sounds import Sounds, rendered
 from vaefx_lib.playable_surrogate import Heard
 from vaefx_lib.stft_distance import spectra
 
-LINES, STEPS = 4, 10  # across a map, and steps on each
+LINES, STEPS = 3, 10  # across a map, and steps on each
 DENSE = 4096  # places among which the nearest to a sound is looked for
 NEIGHBOURS = 5
 SCORES = (

@@ -14,8 +14,8 @@ from vaefx_lib.playable_surrogate import Heard
 from vaefx_lib.stft_distance import WIDE_WINDOWS, MrstftTo, spectra
 
 SAMPLES = 65_536  # of each sound: 2.7 s
-PLACED, PASSAGES = 64, 40  # unseen references of an effect that are placed, of so many dry passages, at most
-HEARD = 24  # of these: rendered again
+PLACED, PASSAGES = 64, 24  # unseen references of an effect that are placed, of so many dry passages, at most
+HEARD = 20  # of these: rendered again
 NUDGE = 0.03  # of a slider's way: what a hand is off by
 
 
