@@ -19,10 +19,10 @@ from vaefx_lib import (
     controller_media,
     controller_training,
     effects,
-    media,
     passages,
     references,
     runs,
+    thumbnails,
 )
 from vaefx_lib.__main__ import main
 
@@ -75,7 +75,7 @@ def test_clips_lie_beside_the_controller_for_every_validation_of_the_sound(watch
 
 
 def test_truth_and_reference_are_the_input_and_another_passage_at_the_same_settings(watched, controlled, material):
-    for i, number in enumerate(media.spread(24, 2, 3)):
+    for i, number in enumerate(thumbnails.spread(24, 2, 3)):
         refs, row = material.drawn["valid"][NAMES[number % 2]], number // 2
         reference, truth = controller_material.both(controlled, material, "valid", refs.effect, row)
         sounds = material.dry["valid"].sounds[refs.inputs[row]], reference, truth
@@ -119,7 +119,7 @@ def test_a_picture_has_input_reference_truth_and_prediction_from_left_to_right(c
     sounds = [sound(tmp_path / "reference" / f"clip-0-{name}.wav") for name in ("input", "reference", "truth")]
     for part, heard in zip(parts, [*sounds, sounds[-1]], strict=True):
         S = np.concatenate(references.windows(material.run, sounds[0], heard)[:, 1])
-        assert np.abs(part - media.picture(S[None, None])).mean() < 1  # the file is of 16 bit
+        assert np.abs(part - thumbnails.picture(S[None, None])).mean() < 1  # the file is of 16 bit
     assert np.array_equal(parts[2], parts[3]) and not np.array_equal(parts[0], parts[1])
 
 

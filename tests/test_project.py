@@ -31,7 +31,7 @@ FLOORS = [
     ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
     ["shards", "pairs", "rendering", "spectrogram", "phase"],
     [
-        *("vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "media"),
+        *("vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "thumbnails", "media"),
         *("training", "blackbox", "processes", "sound_loss"),
     ],
     [

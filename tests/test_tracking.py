@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
-from vaefx_lib import batches, config, media, phase, shards, spectrogram, tracking, training
+from vaefx_lib import batches, config, media, phase, shards, spectrogram, thumbnails, tracking, training
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_training_that_goes_on_keeps_the_name_of_its_record_and_a_new_one_gets_a
 # --- sounds and pictures ----------------------------------------------------------------------------------------------
 def test_the_reference_is_the_pair_and_the_last_epoch_is_what_the_network_gives(tracked, valid):
     stft, run = tracked.preset.stft, tracked
-    numbers = media.spread(10, 2, 3)
+    numbers = thumbnails.spread(10, 2, 3)
     x = spectrogram.pairs(valid, stft, statistics=run.statistics, indices=numbers)
     clips = media.Clips(run.folder / "none", valid, spectrogram.pairs(valid, stft, statistics=run.statistics),
                         run.statistics, run.preset, 3)  # fmt: skip
@@ -222,7 +222,7 @@ def test_tracking_and_clips_leave_the_weights_as_they_are(tracked, toy, monkeypa
 
 @pytest.mark.parametrize(("total", "effects", "count"), [(256, 2, 3), (10, 2, 3), (11, 2, 11), (5, 3, 4), (1, 1, 1)])
 def test_clips_are_different_pairs_and_as_a_rule_their_effects_take_turns(total, effects, count):
-    numbers = media.spread(total, effects, count)
+    numbers = thumbnails.spread(total, effects, count)
     assert len(set(numbers)) == len(numbers) == count and 0 <= min(numbers) <= max(numbers) < total
     if total >= 2 * count:
         assert [number % effects for number in numbers] == [i % effects for i in range(count)]
@@ -231,14 +231,15 @@ def test_clips_are_different_pairs_and_as_a_rule_their_effects_take_turns(total,
 @pytest.mark.parametrize("count", [0, 11])
 def test_more_clips_than_pairs_are_refused(count):
     with pytest.raises(ValueError, match=f"clips is {count} with 10 validation pairs: it must be from 1 to 10"):
-        media.spread(10, 2, count)
+        thumbnails.spread(10, 2, count)
 
 
 def test_a_picture_has_time_to_the_right_and_frequency_up():
     S = np.full((2, 1, 8, 1024), -2.0)
     S[0, 0, -1, :128] = 3  # the last frame, low
-    image = media.picture(S).astype(int).sum(axis=2)
+    image = thumbnails.picture(S).astype(int).sum(axis=2)
     y, x = np.unravel_index(image[:258][2:-2, 10:-10].argmax(), (254, image.shape[1] - 20))
     assert x > 0.8 * image.shape[1] and y > 200
     assert image[300:500, 20:-20].max() == image[300:500, 20:-20].min()
-    assert np.array_equal(imread(io.BytesIO(media.png(media.picture(S))))[..., :3] * 255, media.picture(S))
+    shown = thumbnails.picture(S)
+    assert np.array_equal(imread(io.BytesIO(thumbnails.png(shown)))[..., :3] * 255, shown)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import audio, blackbox, effects, media, passages, references, runs, store, tracking
+from vaefx_lib import audio, blackbox, effects, passages, references, runs, store, thumbnails, tracking
 from vaefx_lib.config import Preset
 
 KNOWN = ("input", "reference", "truth")  # the sounds that stay the same while the controller learns
@@ -54,7 +54,7 @@ class Clips:
         self.folder, self.preset, self.run = folder, preset, run
         refs, total = list(drawn.values()), sum(len(of.settings) for of in drawn.values())
         self.pairs = []  # effect, its row among the references, sounds by name
-        for number in media.spread(total, len(refs), count):
+        for number in thumbnails.spread(total, len(refs), count):
             row, of = number // len(refs), refs[number % len(refs)]
             given = dry.sounds[of.inputs[row]]
             reference, truth = (
@@ -81,7 +81,7 @@ class Clips:
             self._write_sounds(name, i, {"prediction": sounds["prediction"]})
             image = self._picture(sounds)
             with store.atomic(self.folder / name / f"clip-{i}.png") as temporary:
-                temporary.write_bytes(media.png(image))
+                temporary.write_bytes(thumbnails.png(image))
             told |= {f"clip-{i}/{of}": sounds[of] for of in (ALL if step == 0 else ["prediction"])}
             pictures[f"clip-{i}/spectrograms"] = image
         for logger in loggers:
@@ -99,7 +99,7 @@ class Clips:
         """A row of spectrograms, uint8 (height, width, 3); windows of the VAE are put together again."""
         pairs = [references.windows(self.run, sounds["input"], sounds[name]) for name in ALL]
         S = [np.concatenate(windows[:, 1]) for windows in pairs]  # (frames, bins) each
-        return media.picture(np.stack(S)[None])
+        return thumbnails.picture(np.stack(S)[None])
 
     def _write_sounds(self, name: str, i: int, sounds: Mapping[str, np.ndarray]) -> None:
         for of, sound in sounds.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from pathlib import Path
 
@@ -10,11 +9,8 @@ import lightning as L
 import numpy as np
 import torch
 
-from vaefx_lib import audio, batches, phase, shards, spectrogram, store, tracking
+from vaefx_lib import audio, batches, phase, shards, spectrogram, store, thumbnails, tracking
 from vaefx_lib.config import Preset
-
-SIDE = 256  # pixels of a spectrogram
-DEVIATIONS = (-2.0, 3.0)  # of the training spectrograms: from black to white
 
 
 class Clips(L.Callback):
@@ -48,7 +44,7 @@ class Clips(L.Callback):
         preset: Preset,
         count: int,
     ):
-        numbers = spread(len(dataset), len(preset.render.effects), count)
+        numbers = thumbnails.spread(len(dataset), len(preset.render.effects), count)
         self.folder, self.statistics, self.preset = folder, statistics, preset
         self.pairs = [dataset[number] for number in numbers]
         self.pairs = [pair.mean(axis=1) if pair.ndim == 3 else pair for pair in self.pairs]  # (2, samples)
@@ -73,10 +69,10 @@ class Clips(L.Callback):
             clips = phase.of(self.preset.vae.inputs).synthesise(
                 self.statistics.restore(rebuilt), self.preset.stft, dry=pair[0]
             )
-            image = picture(batches.inputs(self.preset, np.stack([reference, rebuilt])))
+            image = thumbnails.picture(batches.inputs(self.preset, np.stack([reference, rebuilt])))
             self._write_sounds(folder, i, clips)
             with store.atomic(folder / f"clip-{i}.png") as temporary:
-                temporary.write_bytes(png(image))
+                temporary.write_bytes(thumbnails.png(image))
             sounds |= {f"clip-{i}/{name}": clip for name, clip in zip(("dry", "wet"), clips, strict=True)}
             pictures[f"clip-{i}/spectrograms"] = image
         rate = self.preset.stft.sample_rate_hz
@@ -95,43 +91,3 @@ class Clips(L.Callback):
         for name, clip in zip(("dry", "wet"), clips, strict=True):
             with store.atomic(folder / f"clip-{i}-{name}.wav") as temporary:
                 temporary.write_bytes(audio.to_wav_bytes(clip, self.preset.stft.sample_rate_hz))
-
-
-def spread(total: int, effects: int, count: int) -> list[int]:
-    """Numbers of `count` pairs, spread over `total` of them, number `i` of effect `i % effects`.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer pairs.
-    """
-    if not 1 <= count <= total:
-        raise ValueError(f"clips is {count} with {total} validation pairs: it must be from 1 to {total}")
-    groups = -(-total // effects)
-    numbers = [i * groups // count * effects + i % effects for i in range(count)]
-    return numbers if len(set(numbers)) == count and max(numbers) < total else list(range(count))
-
-
-def picture(S: np.ndarray) -> np.ndarray:
-    """Standardised spectrograms (rows, columns, frames, bins) beside each other, uint8, (height, width, 3).
-
-    Time goes right, frequency up, each about `SIDE` pixels; neighbouring bins are averaged.
-    """
-    from matplotlib import colormaps  # here, because a machine that only trains does without
-
-    low, high = DEVIATIONS
-    frames, bins = S.shape[2:]
-    wide, together = max(1, SIDE // frames), max(1, bins // SIDE)
-    S = S[..., : bins // together * together].reshape(*S.shape[:3], -1, together).mean(-1).repeat(wide, axis=2)
-    S = np.pad(S, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=high)  # a frame around each
-    image = np.concatenate([np.concatenate([part.T[::-1] for part in row], axis=1) for row in S])
-    return colormaps["magma"](np.clip((image - low) / (high - low), 0, 1), bytes=True)[..., :3].copy()
-
-
-def png(image: np.ndarray) -> bytes:
-    """A PNG file in memory; the same image gives the same bytes."""
-    from matplotlib.image import imsave
-
-    buffer = io.BytesIO()
-    imsave(buffer, image, format="png", metadata={"Software": None})
-    return buffer.getvalue()

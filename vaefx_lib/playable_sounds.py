@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vaefx_lib import audio, blackbox, config, controller, controller_material, effects, passages, references, style
+from vaefx_lib import (
+    audio,
+    blackbox,
+    config,
+    controller,
+    controller_material,
+    effects,
+    passages,
+    references,
+    store,
+    style,
+)
 from vaefx_lib.playable import Playable
 from vaefx_lib.playable_surrogate import Heard
 from vaefx_lib.stft_distance import WIDE_WINDOWS, MrstftTo, spectra
@@ -16,6 +27,7 @@ from vaefx_lib.stft_distance import WIDE_WINDOWS, MrstftTo, spectra
 SAMPLES = 65_536  # of each sound: 2.7 s
 PLACED, PASSAGES = 64, 24  # unseen references of an effect that are placed, of so many dry passages, at most
 HEARD = 20  # of these: rendered again
+SOURCES = (*controller_material.SOURCES, "playable_sounds.py", "stft_distance.py")  # the code that they depend on
 NUDGE = 0.03  # of a slider's way: what a hand is off by
 
 
@@ -88,26 +100,44 @@ def draw(preset: config.Preset, heard: Heard, effect: str, *, seed: int = 0) -> 
 
     Used in `06_playable_latent`.
     """
-    fx, run = effects.load(effect), heard.material.run
-    choices = preset.controller
-    count, count_dry = min(PLACED, choices.n_valid), min(PASSAGES, choices.n_passages)
-    passages_dry = references.draw_dry(preset, "test", count_dry, seed=seed)
+    run, choices = heard.material.run, preset.controller
+    passages_dry = references.draw_dry(preset, "test", min(PASSAGES, choices.n_passages), seed=seed)
+    path = config.playable_dir(preset.name) / f"sounds_{effect.replace(':', '_').replace('/', '_')}.safetensors"
+    key = controller_material.fingerprint(preset, run, [effect], ["sounds", choices.n_valid, seed], SOURCES)
+    found = store.cached(path, key, lambda: _measured(preset, run, passages_dry, effect, seed))
+    refs = references.References(effect, *(found[name] for name in controller_material.ARRAYS))
+    dry, wet = _passages(preset, passages_dry, refs)
+    truths = blackbox.in_threads(MrstftTo, wet[:HEARD])
+    told = (found["numbers_dry"], dry, wet, truths, found["brightness_hz"], found["depth"], found["apart"])
+    return Sounds(effect, refs, *told, float(found["tolerance"]))
+
+
+def _measured(preset, run, passages_dry: references.Dry, effect: str, seed: int) -> dict[str, np.ndarray]:
+    """All of `Sounds` that takes long."""
+    fx, count = effects.load(effect), min(PLACED, preset.controller.n_valid)
     numbers = np.stack([found.numbers for found in blackbox.in_threads(style.measure, list(passages_dry.sounds))])
     refs = references.draw(preset, run, passages_dry, effect, count, seed=seed + 1)
+    kept = [i for i, sound in enumerate(_passages(preset, passages_dry, refs)[1]) if not audio.is_silent(sound)]
+    of = {name: getattr(refs, name)[kept] for name in controller_material.ARRAYS}
+    refs = references.References(effect, *of.values())
+    dry, wet = _passages(preset, passages_dry, refs)
+    signs = np.random.default_rng(seed).choice([-1, 1], (count, refs.settings.shape[1]))[kept]
+    nudged = np.clip(refs.settings + NUDGE * signs, 0, 1)
+    return of | {
+        "numbers_dry": numbers[refs.inputs],
+        "brightness_hz": np.array([brightness_hz(sound) for sound in wet]),
+        "depth": np.array(blackbox.in_threads(lambda pair: MrstftTo(pair[0])(pair[1]), list(zip(dry, wet)))),
+        "apart": between(blackbox.in_threads(lambda settings: rendered(fx, dry[0], settings), refs.settings)),
+        "tolerance": np.median(_distances(effect, dry, blackbox.in_threads(MrstftTo, wet[:HEARD]), nudged)),
+    }
+
+
+def _passages(preset, passages_dry: references.Dry, refs: references.References) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The louder half of each reference's passage at one level, (n, SAMPLES), and the same through the effect."""
+    fx = effects.load(refs.effect)
     halves = [max(np.split(passages_dry.sounds[i], 2), key=lambda half: np.square(half).sum()) for i in refs.passages]
     dry = np.stack([audio.peak_level(half, preset.render.peak_dbfs) for half in halves])
-    wet = blackbox.in_threads(lambda i: rendered(fx, dry[i], refs.settings[i]), range(len(dry)))
-    kept = [i for i, sound in enumerate(wet) if not audio.is_silent(sound)]
-    refs = references.References(effect, *(getattr(refs, name)[kept] for name in controller_material.ARRAYS))
-    dry, wet = dry[kept], [wet[i] for i in kept]
-    truths = blackbox.in_threads(MrstftTo, wet[:HEARD])
-    brightness = np.array([brightness_hz(sound) for sound in wet])
-    depth = np.array(blackbox.in_threads(lambda pair: MrstftTo(pair[0])(pair[1]), list(zip(dry, wet))))
-    apart = between(blackbox.in_threads(lambda settings: rendered(fx, dry[0], settings), refs.settings))
-    signs = np.random.default_rng(seed).choice([-1, 1], refs.settings.shape)
-    nudged = np.clip(refs.settings + NUDGE * signs, 0, 1)
-    tolerance = float(np.median(_distances(effect, dry, truths, nudged)))
-    return Sounds(effect, refs, numbers[refs.inputs], dry, wet, truths, brightness, depth, apart, tolerance)
+    return dry, blackbox.in_threads(lambda i: rendered(fx, dry[i], refs.settings[i]), range(len(dry)))
 
 
 def baselines(sounds: Sounds, trained: controller.Controller, *, seed: int = 0) -> dict[str, dict[str, float]]:
