@@ -108,7 +108,9 @@ class Panel:
         )
         self.similar = widgets.upload("find similar", "a sound file: the sliders move to the place most like it")
         self.draw = ipywidgets.Button(
-            description="a random reference", tooltip="a passage at random settings: do the sliders find them?"
+            description="a random reference",
+            tooltip="a passage at random settings: do the sliders find them?",
+            layout={"width": "max-content"},
         )
         self.reference = widgets.player()
 
