@@ -206,17 +206,17 @@ def test_auto_ranks_what_the_controller_knows_and_with_a_search_all_that_is_inst
 
 
 def test_a_search_that_is_interrupted_still_gives_its_best(dry, reference, trained_controller, monkeypatch):
-    distance, calls = candidates.Task.distance, []
+    judged, calls = candidates.Task._judged, []
 
     def impatient(*given):
-        calls.append(distance(*given))
+        calls.append(judged(*given))
         if len(calls) == 30:
             raise KeyboardInterrupt
         return calls[-1]
 
-    monkeypatch.setattr(candidates.Task, "distance", impatient)
+    monkeypatch.setattr(candidates.Task, "_judged", impatient)
     found = match(dry, reference, trained_controller, refine_s=60)
-    assert found.interrupted and found.distance in calls
+    assert found.interrupted and found.distance in [distance for distance, _ in calls]
 
 
 @pytest.mark.parametrize(

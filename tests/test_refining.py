@@ -50,6 +50,12 @@ def refine(judge, hear, proposals, dry, **given):
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
+@pytest.fixture(autouse=True)
+def _trust(monkeypatch):
+    """These judges know more than the critic does, so their word weighs more."""
+    monkeypatch.setattr(refining, "TEMPERATURE", 0.15)
+
+
 def test_with_a_judge_that_knows_the_truth_the_answer_is_the_truth(dry, hear, knowing):
     proposals = np.insert(spread(30), 17, TRUTH, axis=0)
     found = refine(knowing, hear, proposals, dry)
