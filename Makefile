@@ -5,8 +5,8 @@ TIMEOUT_S ?= 7200
 LAB_OPTIONS ?=
 APP_OPTIONS ?=
 SINCE ?=
-MUSIC ?=
 DAY ?=
+MUSIC ?=
 NOTEBOOKS := 01_data_rendering 02_vae_training 03_latent_clustering 04_interpolation_figures 05_controller_training 06_playable_latent 07_loss_and_phase
 
 # --- which Python -----------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ study: $(READY) ## the main claims over three seeds and with seven effects, into
 study-controller: $(READY) ## controllers for all effects, for each, and with less to read, into figures/metrics.json (half an hour)
 	$(VAEFX) study-controller
 
-study-match: $(READY) ## matches with nine effects, into figures/metrics.json (an hour after their training); MUSIC=folder of pieces
+study-match: $(READY) ## matches with nine effects, into figures/metrics.json (hours); MUSIC=folder of pieces
 	$(VAEFX) render --preset nine
 	$(VAEFX) train vae --preset nine
 	$(VAEFX) train controller --preset nine

@@ -269,6 +269,8 @@ def test_the_readme_takes_the_map_whose_round_trip_is_shortest_whichever_it_is()
     found = dict.fromkeys(figures.MAPS, row) | {
         "pca": {"2": {"roundtrip_mrstft": 0.25}, "4": {"roundtrip_mrstft": 0.75}}
     }
+    found["baselines"] = {name: {"roundtrip_mrstft": 2.0} for name in ("none", "random", "mean", "controller")}
     (line,) = filter(None, figures._maps(found))
+    assert line.count("2.00") == 4
     assert "Take PCA: " in line and "0.50 away" in line and "a bottleneck 1.00" in line
     assert figures._maps({"pca": row}) == []  # lesson 06 has not been run

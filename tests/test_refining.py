@@ -33,8 +33,8 @@ def hear(dry):
 
 @pytest.fixture(scope="module")
 def knowing(hear):
-    """A judge that knows the truth."""
-    return lambda settings: distance(hear(TRUTH), hear(settings))
+    """A judge that knows the truth, and sets what is far from it further off than the critic would."""
+    return lambda settings: 2 * distance(hear(TRUTH), hear(settings))
 
 
 def distance(truth, other):
@@ -50,12 +50,6 @@ def refine(judge, hear, proposals, dry, **given):
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
-@pytest.fixture(autouse=True)
-def _trust(monkeypatch):
-    """These judges know more than the critic does, so their word weighs more."""
-    monkeypatch.setattr(refining, "TEMPERATURE", 0.15)
-
-
 def test_with_a_judge_that_knows_the_truth_the_answer_is_the_truth(dry, hear, knowing):
     proposals = np.insert(spread(30), 17, TRUTH, axis=0)
     found = refine(knowing, hear, proposals, dry)

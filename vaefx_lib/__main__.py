@@ -323,7 +323,7 @@ def study_controller(preset):
 @click.option("--music", metavar="NAME|DIR", help="Music beside the speech: a corpus, or one sub-folder per piece.")
 @click.option("--cases", type=click.IntRange(min=1), default=24, show_default=True, help="For each effect.")
 def study_match(music, cases):
-    """What matches with nine effects are worth, into `metrics.json`: half an hour on two cores, with music an hour.
+    """What matches with nine effects are worth, into `metrics.json`: hours on two cores.
 
     Needs the trained controller of the preset `nine`. Each part is written as soon as it is done; an interrupted study
     goes on with the part that was lost.

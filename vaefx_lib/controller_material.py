@@ -35,7 +35,7 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
 
     def cached(name: str, compute, *more, of: Sequence[str] = (), sources: Sequence[str] = SOURCES):
         key = fingerprint(preset, run, of, [name, choices.n_passages, choices.seed, *more], sources)
-        return store.cached(folder / f"{name.replace(':', '_').replace('/', '_')}.safetensors", key, compute)
+        return store.cached(folder / f"{store.file_name(name)}.safetensors", key, compute)
 
     def measure_dry():
         styles = {part: blackbox.in_threads(style.measure, list(dry[part].sounds)) for part in dry}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaefx_lib import blackbox, config, controller, controller_training, effects, match_cases, metrics, passages
+from vaefx_lib import blackbox, config, controller, controller_training, effects, match_cases, metrics, passages, store
 from vaefx_lib.config import Preset
 
 SEEDS = (0, 1, 2)
@@ -101,7 +101,7 @@ def table(found: dict) -> str:
 def _trained(preset: Preset, label: str, effect: str, seed: int) -> controller.Controller:
     """One variant that knows an effect, trained unless that is done."""
     variant, home = VARIANTS[label], config.run_dir(preset.name) / FOLDER
-    name = f"{label}_{effect.replace(':', '_').replace('/', '_')}" if variant.each else label
+    name = f"{label}_{store.file_name(effect)}" if variant.each else label
     own = label == "joint" and seed == preset.controller.seed
     folder = config.controller_dir(preset.name) if own else home / f"{name}_seed{seed}"
     given = {"names": (effect,) if variant.each else preset.render.effects, "seed": seed, "inputs": variant.inputs}

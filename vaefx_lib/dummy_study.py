@@ -27,7 +27,7 @@ SWAPPED = (  # settings of Delay at which its two times have changed places: in 
     (0.4, 0.5, 0.6, 0.5, 0.6, 0.5),  # the right time is twice the left
     (0.4 * 2**0.5, 0.125, 0.6, 0.5, 0.6, 0.5),  # the left is twice the right
 )
-RATE = 2e-3  # of Adam; falls to zero
+RATE = 5e-4  # of Adam; falls to zero. At four times as much settings run into 0 or 1, where there is no slope
 SOURCES = ("dummy_study.py", "blackbox.py", "sound_loss.py", "references.py", "style.py", "settings_net.py")
 
 
@@ -114,7 +114,7 @@ def kept(folder: Path, preset: config.Preset, made: controller.Controller, case:
     """`dummy_settings` of a case, or what it gave the last time for the same controller and code, from a folder."""
     sources = [Path(__file__).parent / name for name in SOURCES]
     key = store.fingerprint(made.about["fingerprint"], repr(case), effects.load(case.effect).version, *sources)
-    path = folder / f"dummy_{case.effect.replace(':', '_')}.safetensors"
+    path = folder / f"dummy_{store.file_name(case.effect)}.safetensors"
     given = {"learned": case.learned}
     return store.cached(path, key, lambda: dummy_settings(preset, made, case.effect, case.settings, **given))
 

@@ -222,11 +222,14 @@ def _maps(found: dict) -> list[str]:
     if len(trips) < len(MAPS):
         return []
     best = min(trips, key=lambda method: trips[method])
+    lazy = {answer: row["roundtrip_mrstft"] for answer, row in found["baselines"].items()}
     others = ", ".join(f"{MAPS[method]} {trip:.2f}" for method, trip in trips.items() if method != best)
     return [
         "",
         f"UMAP or one more bottleneck, for a map of 2 to 8 dimensions to play on? Take {MAPS[best]}: from a sound to "
-        f"its place and back to a sound, it is {trips[best]:.2f} away (MRSTFT; {others}).",
+        f"its place and back to a sound, it is {trips[best]:.2f} away (MRSTFT; {others}; the controller without a map "
+        f"{lazy['controller']:.2f}, all settings 0.5 {lazy['mean']:.2f}, the dry sound {lazy['none']:.2f}, random "
+        f"settings {lazy['random']:.2f}).",
     ]
 
 

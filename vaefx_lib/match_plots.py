@@ -17,7 +17,7 @@ ANSWERS = {  # in the order of the legend: what it is called, marker, colour
     "mean": ("all settings 0.5", "s", "#56B4E9"),
     "network": ("network's first answer", "v", "#0072B2"),
     "ours": ("controller and critic", "D", "#E69F00"),
-    "refined": ("controller and search", "^", "#D55E00"),
+    "refined": ("controller, more renders", "^", "#D55E00"),
     "oracle": ("best there is", "*", "#009E73"),
 }
 INAUDIBLE = "0.75"
@@ -74,7 +74,7 @@ def plot_gap(table: Mapping[str, Mapping[str, float]], *, ax: Axes | None = None
     ax.set_yticks(range(len(table)), table)
     ax.set(xlabel="MRSTFT from the true sound", title=title, ylim=(len(table) - 0.5, -0.5))
     ax.set_xlim(left=0)
-    refined = " | with search" if any("refined_gap_closed" in row for row in table.values()) else ""
+    refined = " | more renders" if any("refined_gap_closed" in row for row in table.values()) else ""
     ax.text(1.02, 1.01, f"gap closed{refined}", transform=ax.transAxes, va="bottom", fontsize="small")
     ax.figure.legend(handles=drawn, loc="outside lower center", ncols=3)
     return drawn

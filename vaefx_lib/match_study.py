@@ -1,4 +1,4 @@
-"""Matches on many cases: what `vaefx evaluate controller` says, and a study over nine effects that takes an hour."""
+"""Matches on many cases: what `vaefx evaluate controller` says, and a study over nine effects that takes hours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
-from vaefx_lib import config, controller, corpora, match_cases, match_scores
+from vaefx_lib import config, controller, corpora, match_cases, match_scores, store
 from vaefx_lib.config import Preset
 
 CROSS = {  # references made by an effect that the controller cannot set: what made them, and what is set
@@ -123,7 +123,7 @@ def study(preset: Preset, *, music: str | None = None, cases: int = CASES, seed:
         print(f"part {i} of {len(asked)}: {name}, {kind}", file=sys.stderr, flush=True)
         made_by, effect = parts[name]
         given = {"n": cases, "seed": seed, "speech": kind == "speech", "refine_evaluations": REFINE_EVALUATIONS}
-        path = config.run_dir(preset.name) / FOLDER / f"{kind}_{name.replace(':', '_').replace('/', '_')}.safetensors"
+        path = config.run_dir(preset.name) / FOLDER / f"{kind}_{store.file_name(name)}.safetensors"
         scores = match_scores.kept(path, trained, effect, sounds[kind], made_by=made_by, **given)
         found = {"cross": {name: match_scores.summary(scores)}} if made_by else {name: match_scores.summary(scores)}
         if kind == "music":

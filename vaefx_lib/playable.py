@@ -170,9 +170,19 @@ class Playable:
 def save_playable(folder: str | Path, made: Playable, history: dict[str, np.ndarray], key: str) -> None:
     """Write a map's folder, the manifest last: without it there is no map.
 
-    `history` are the columns of `history.csv`; `key` is the fingerprint of all that the map depends on.
+    Parameters
+    ----------
+    folder : path
+    made : Playable
+    history : dict of str to array
+        Columns of `history.csv`.
+    key : str
+        Fingerprint of all that it depends on.
 
-    Raises OSError if a file cannot be written.
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,7 @@ def draw(preset: config.Preset, heard: Heard, effect: str, *, seed: int = 0) -> 
     """
     run, choices = heard.material.run, preset.controller
     passages_dry = references.draw_dry(preset, "test", min(PASSAGES, choices.n_passages), seed=seed)
-    path = config.playable_dir(preset.name) / f"sounds_{effect.replace(':', '_').replace('/', '_')}.safetensors"
+    path = config.playable_dir(preset.name) / f"sounds_{store.file_name(effect)}.safetensors"
     key = controller_material.fingerprint(preset, run, [effect], ["sounds", choices.n_valid, seed], SOURCES)
     found = store.cached(path, key, lambda: _measured(preset, run, passages_dry, effect, seed))
     refs = references.References(effect, *(found[name] for name in controller_material.ARRAYS))

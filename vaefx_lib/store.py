@@ -97,6 +97,11 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_name(name: str) -> str:
+    """A name of an effect, or one that holds it, as a part of a file's name."""
+    return name.replace(":", "_").replace("/", "_")
+
+
 def fingerprint(*parts) -> str:
     """SHA-256 over texts, numbers, arrays and the contents of paths: equal parts give an equal fingerprint."""
     digest = hashlib.sha256()
