@@ -34,10 +34,10 @@ REPORT := %/versions.py %/report.py %/report_page.py %/report_scores.py
 LIBRARY := $(filter-out %/__main__.py %/notebooks.py $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
 	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
 
-# --- two lessons at a time --------------------------------------------------------------------------------------------
+# --- lessons side by side --------------------------------------------------------------------------------------------
 # Rendering and training use every core and would slow each other down, so notebooks run one after the other. Only if
 # nothing but plots has changed since `make figures` last came to its end is there nothing to render or train: what the
-# notebooks give each other is there, none waits for another, and two run at a time.
+# notebooks give each other is there, none waits for another, and three run at a time: on two cores, one of them always waits for something.
 SETTLED := $(RUN)/notebooks/.settled
 PLOTS := %plots.py %figures.py %widgets.py %_panel.py %pictures.py
 WEIGHTY := $(filter-out $(PLOTS),$(LIBRARY)) $(NOTEBOOKS:%=notebooks/%.ipynb) $(DATA) $(VAE)
@@ -47,12 +47,12 @@ ABSENT := $(filter-out $(wildcard $(WEIGHTY) $(SETTLED)),$(WEIGHTY) $(SETTLED))
 SIDE_BY_SIDE := $(if $(or $(ABSENT),$(shell find $(WEIGHTY) -newer $(SETTLED))),,yes)
 endif
 ifdef SIDE_BY_SIDE
-MAKEFLAGS += -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget)
+MAKEFLAGS += -j3 $(if $(filter output-sync,$(.FEATURES)),-Otarget)
 # threads that wait for each other must not spin in the other notebook's way: that costs a factor of up to ten
 $(BUILT): export OMP_WAIT_POLICY := passive
 $(BUILT): export OPENBLAS_NUM_THREADS := 1
 $(BUILT): export VAEFX_SIDE_BY_SIDE := 1
-$(info nothing to render or train: two notebooks at a time, each speaks when it has ended)
+$(info nothing to render or train: notebooks side by side, each speaks when it has ended)
 else
 .NOTPARALLEL:
 endif

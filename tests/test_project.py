@@ -429,16 +429,16 @@ def test_a_lesson_that_fails_beside_another_fails_make_tells_why_and_the_next_tr
     assert "up to date" not in done.stdout
     (tree / "broken").unlink()
     assert figures(tree) == ALL
-    assert at_a_time(tree) == 2
+    assert at_a_time(tree) > 1
     assert figures(tree) == []
 
 
 def test_only_make_figures_alone_works_side_by_side(tree):
     edit(tree / "vaefx_lib/plots.py")
     done = make(tree, "--dry-run", "figures")
-    assert "two notebooks at a time" in done.stdout
+    assert "notebooks side by side" in done.stdout
     for goals in (["help"], ["bench-train"], ["figures", "test"]):
-        assert "two notebooks at a time" not in make(tree, "--dry-run", *goals).stdout, goals
+        assert "notebooks side by side" not in make(tree, "--dry-run", *goals).stdout, goals
 
 
 def test_what_lessons_print_is_not_mixed_up(tree):

@@ -98,7 +98,7 @@ class Controller:
     width: int = 256  # of the two hidden layers
     max_epochs: int = 15  # of learning known settings
     learning_rate: float = 2e-3
-    end_to_end_steps: int = 100  # of learning through the effect afterwards, for each effect
+    end_to_end_steps: int = 50  # of learning through the effect afterwards, for each effect
     seed: int = 0
 
 

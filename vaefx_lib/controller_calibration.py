@@ -9,7 +9,7 @@ from vaefx_lib.controller import Controller
 from vaefx_lib.controller_material import Material
 from vaefx_lib.stft_distance import MrstftTo
 
-CALIBRATED = 32  # validation pairs of each effect
+CALIBRATED = 24  # validation pairs of each effect
 
 
 def calibrate(made: Controller, preset: config.Preset, material: Material) -> dict[str, np.ndarray]:

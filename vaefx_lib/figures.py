@@ -48,10 +48,22 @@ MAPS = {  # methods of lesson 06, in words
 
 
 def set_style() -> None:
-    """Give every figure drawn from now on the project's look, whatever the user's own matplotlib settings are."""
+    """Give every figure drawn from now on the project's look, whatever the user's own matplotlib settings are.
+
+    A notebook then draws each once, when it is shown. IPython's habits are to draw it twice and to trim its margins,
+    which the constrained layout has done, and pyplot's to draw it before, at the end of the cell, as for a window.
+    """
     import matplotlib.style  # here and not above: the command line needs `record`, and not half a second of matplotlib
 
     matplotlib.style.use(["default", STYLE])
+    from matplotlib import pyplot as plt
+
+    if "inline" in plt.get_backend():
+        from IPython import get_ipython
+
+        plt.switch_backend(plt.get_backend())  # now, and not with the first figure: it brings the habits
+        plt.uninstall_repl_displayhook()
+        get_ipython().display_formatter.formatters["image/png"].for_type(plt.Figure, lambda fig: _png(fig, fig.dpi))
 
 
 def save_figure(fig, name: str, preset_name: str, *, caption: str) -> Path:
@@ -88,12 +100,11 @@ def save_figure(fig, name: str, preset_name: str, *, caption: str) -> Path:
     if not caption:
         raise ValueError(f"figure {name} needs a caption, got an empty one")
     folder = _folder(preset_name)
-    picture = io.BytesIO()
-    fig.savefig(picture, format="png", dpi=DPI, metadata={"Software": None})
+    picture = _png(fig, DPI)
     fig.set_layout_engine("none")  # laid out once: each time again moves things by a fraction of a pixel
     path = folder / f"{name}.png"
-    _write_if_changed(path, picture.getvalue())
-    _show(fig, picture.getvalue(), alternative(caption))
+    _write_if_changed(path, picture)
+    _show(fig, picture, alternative(caption))
     with _alone(preset_name):
         _write_captions(folder, preset_name, {**captions(preset_name), name: caption})
     return path
@@ -255,6 +266,16 @@ def update_readme(preset_name: str) -> None:
             raise ValueError(f"{path} has lost the marks between which the results go: restore them")
         text = f"{before}{mark}\n{results_table(preset_name)}\n\n{end}{after}"
         _write_if_changed(path, text.encode())
+
+
+def _png(fig, dpi: float) -> bytes:
+    """The picture that `savefig` makes, drawn once: with a layout, that draws everything twice for the same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    picture = io.BytesIO()
+    fig.set_dpi(dpi)
+    FigureCanvasAgg(fig).print_png(picture, metadata={"Software": None})
+    return picture.getvalue()
 
 
 def _show(fig, png: bytes, text: str) -> None:

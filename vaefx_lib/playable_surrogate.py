@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from vaefx_lib import playable_maps
@@ -60,6 +61,7 @@ class Heard:
     surrogates: dict[str, Surrogate]
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # or the last bits would depend on how many threads there are
 def hear(material: Material, names: Sequence[str]) -> Heard:
     """Describe all references of some effects, and learn what their settings do to the sound.
 

@@ -28,7 +28,8 @@ LIKELY = 40  # samples, those that the critic expects most of
 HURRIED = 4  # of them where Ctrl-C cuts their weighing short
 SAMPLED = 16  # of them that a search is held against
 WINDOWS = (512, 2048, 8192)  # samples: of the distances between sounds
-PROPOSING, WEIGHING = 0.4, 0.65  # shares of a budget after which no more is proposed, and the search begins
+PROPOSING, WEIGHING = 0.4, 0.65  # shares of a time after which no more is proposed, and the search begins
+TRIED_FIRST = PROPOSING / (PROPOSING + 1 - WEIGHING)  # of a number of settings: proposals; the search has the others
 QUICK = 24  # proposals where no time is given
 PROPOSALS = 600  # the most
 MIXED = 12  # proposals whose other settings are tried with each proposal of the right echoes
@@ -84,7 +85,7 @@ def refine(
     dry : array, shape (samples,)
         What is heard if the sound is left as it is.
     budget_s, evaluations : float and int, optional
-        Of a search after the proposals have been weighed, the time for these included; without either there is none.
+        Of a search after the proposals have been weighed, with what these take included; without either there is none.
     seed : int
     workers : int, optional
         Threads; one per processor by default.
@@ -105,7 +106,8 @@ def refine(
     began, interrupted = time.monotonic(), False
     whole_s, told = budget_s or math.inf, progress or (lambda share, value: None)
     judged: list[float] = []
-    proposals = proposals[:evaluations]
+    if evaluations:
+        proposals = proposals[: math.ceil(TRIED_FIRST * evaluations)]
     try:
         while len(judged) < len(proposals) and not (judged and time.monotonic() - began > PROPOSING * whole_s):
             judged += blackbox.in_threads(judge, proposals[len(judged) : len(judged) + QUICK], workers=workers)
