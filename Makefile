@@ -31,7 +31,7 @@ BUILT := $(NOTEBOOKS:%=$(RUN)/notebooks/%.ipynb)
 DATA := $(foreach subset,train valid test dummy_train dummy_test,$(RUN)/data/$(subset)/manifest.json)
 VAE := $(RUN)/vae/manifest.json
 REPORT := %/versions.py %/report.py %/report_page.py %/report_scores.py
-LIBRARY := $(filter-out %/__main__.py %/notebooks.py $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
+LIBRARY := $(filter-out %/__main__.py $(wildcard vaefx_lib/cli_*.py) %/notebooks.py $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
 	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
 
 # --- lessons side by side --------------------------------------------------------------------------------------------

@@ -75,7 +75,8 @@ FLOORS = [
         *("pictures", "widgets", "path_panel", "play_panel"),
         *("versions", "report", "report_page", "report_scores"),
     ],
-    ["notebooks", "app", "__main__"],
+    ["notebooks", "app"],
+    ["cli_options", "cli_train", "cli_scores", "cli_sounds", "__main__"],
 ]
 IMPORT_NAMES = {
     "IPython": "ipython",
@@ -281,7 +282,7 @@ def tree(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     names = [f"notebooks/{name}.ipynb" for name in ALL] + ["constraints.txt", "pyproject.toml", "ready"]
     names += [f"vaefx_lib/{n}.py" for n in ("config", "rendering", "vae", "plots", "report", "notebooks", "__main__")]
-    names += ["vaefx_lib/effects/mda.py", "vaefx_lib/speech/metadata.csv"]
+    names += ["vaefx_lib/cli_train.py", "vaefx_lib/effects/mda.py", "vaefx_lib/speech/metadata.csv"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"{name}\n")
@@ -336,6 +337,7 @@ def test_a_second_make_figures_runs_nothing(tree):
         ("vaefx_lib/effects/mda.py", ALL),
         ("vaefx_lib/notebooks.py", []),
         ("vaefx_lib/__main__.py", []),
+        ("vaefx_lib/cli_train.py", []),
         ("vaefx_lib/report.py", []),
         ("notebooks/01_data_rendering.ipynb", ALL[:1]),  # the renders stayed the same
         ("notebooks/02_vae_training.ipynb", ALL[1:2]),  # the model stayed the same
