@@ -17,7 +17,7 @@ class Commands(click.Group):
     """Commands whose expected errors end as one line; any other error is a bug and keeps its traceback."""
 
     def invoke(self, ctx):
-        """Run the chosen command."""
+        """Run the chosen command; an expected error becomes a ClickException."""
         from vaefx_lib.notebooks import NotebookFailed
 
         try:

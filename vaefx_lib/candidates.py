@@ -171,7 +171,13 @@ class Task:
 
 
 def of_one(task: Task, name: str, refine_s: float, seed: int, progress=None, *, first=(), workers=None) -> Candidate:
-    """The settings of one effect to answer with; `first` are settings to be tried before all others."""
+    """The settings of one effect to answer with; `first` are settings to be tried before all others.
+
+    Raises
+    ------
+    ValueError
+        If there is no search and the controller does not know the effect.
+    """
     effect = effects.load(name)
     if not refine_s and not task.knows(name):
         known = ", ".join(task.controller.effects)
@@ -188,6 +194,11 @@ def of_all(task: Task, refine_s: float, seed: int, progress) -> tuple[list[Candi
     """Candidates of all effects, and those left out with the reason.
 
     Half of the time is shared by all, the other half by those few that are best after it.
+
+    Raises
+    ------
+    ValueError
+        If none of them could be tried.
     """
     names = list(task.controller.effects)
     if refine_s:

@@ -230,7 +230,13 @@ class LitVae(L.LightningModule):
         self.valid_sum, self.valid_count = 0.0, 0
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> torch.Tensor:
-        """The loss of one batch: x, (batch, channels, frames, bins), and the numbers of its pairs."""
+        """The loss of one batch: x, (batch, channels, frames, bins), and the numbers of its pairs.
+
+        Raises
+        ------
+        FloatingPointError
+            If it is not finite; the message names the pairs.
+        """
         x, pairs = batch
         x = self.warped(x)
         x_hat, mu, logvar = self.model(x, self.noise(len(x)).to(x))
@@ -246,7 +252,7 @@ class LitVae(L.LightningModule):
         return loss / x[0].numel()
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _index: int) -> None:
-        """Mean squared error of each channel, from mu."""
+        """Mean squared error of each channel, from mu; FloatingPointError if it is not finite."""
         x, pairs = batch
         x_hat, _, _ = self.model(x)
         mse = (x_hat - x).square().mean(dim=(0, 2, 3))
