@@ -1,4 +1,4 @@
-"""The README's recipes work: an effect, a corpus, a preset, a figure and a notebook are added to a copy of the project."""
+"""The README's recipes work: an effect, a corpus, a preset, a figure and a notebook go into a copy of the project."""
 
 import json
 import os
@@ -56,7 +56,8 @@ CELLS = [
     "from vaefx_lib import config, corpora, audio, effects, figures, plots",
     'fx = effects.load("mine:Tremolo")\ndry = audio.load(corpora.load("speech")[0].path)[0]',
     "sounds = [dry, *(fx.render(dry, 24_000, [depth]) for depth in (0.5, 1))]\nprint(config.preset(preset).name)",
-    'bars = plots.plot_peaks(sounds)\nfigures.save_figure(bars[0].figure, "peaks", preset, caption="Peaks of three sounds.");',
+    "bars = plots.plot_peaks(sounds)",
+    'figures.save_figure(bars[0].figure, "peaks", preset, caption="Peaks of three sounds.");',
 ]
 
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output, writes
 
-from vaefx_lib import notebooks
+from vaefx_lib import notebook_parameters
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "vaefx_lib"
@@ -71,11 +71,11 @@ FLOORS = [
         *("playable_sounds", "playable_measures", "playable_scores"),
     ],
     [
-        *("plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures"),
+        *("plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures", "results"),
         *("pictures", "widgets", "path_panel", "play_panel"),
         *("versions", "report", "report_page", "report_scores"),
     ],
-    ["notebooks", "app"],
+    ["notebook_parameters", "notebooks", "app"],
     ["cli_options", "cli_train", "cli_scores", "cli_sounds", "__main__"],
 ]
 IMPORT_NAMES = {
@@ -227,7 +227,7 @@ def test_an_installed_package_has_every_file_of_the_library():
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_declares_its_parameters_and_its_kernel(path):
-    declared = notebooks.declared_parameters(path)
+    declared = notebook_parameters.declared(path)
     assert declared["preset"] == ("str", "report")
     assert declared["seed"] == ("int", 0)
     assert len(declared) <= 5

@@ -72,7 +72,7 @@ def study():
     Needs the pairs of `vaefx render`. Finished trainings are kept. Seven effects need the mda-lv2 plug-ins; without
     them that part is left out.
     """
-    from vaefx_lib import figures
+    from vaefx_lib import figures, results
     from vaefx_lib import study as claims
 
     figures.record("report", {"vae": claims.over_seeds(config.preset("report"))})
@@ -82,7 +82,7 @@ def study():
         click.echo(f"seven effects are left out: {error}", err=True)
     else:
         figures.record("report", {"vae": {"seven_effects": found}})
-    figures.update_readme("report")
+    results.update_readme("report")
     click.echo(config.figures_dir("report") / "metrics.json")
 
 
