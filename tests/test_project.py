@@ -29,7 +29,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [
     ["config", "store", "audio"],
     ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
-    ["shards", "pairs", "rendering", "spectrogram", "phase"],
+    ["shards", "pairs", "rendering", "spectrogram", "inversion", "phase"],
     [
         *("vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "thumbnails", "media"),
         *("training", "blackbox", "processes", "sound_loss"),
@@ -71,7 +71,7 @@ FLOORS = [
         *("playable_sounds", "playable_measures", "playable_scores"),
     ],
     [
-        *("plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures", "results"),
+        *("plots", "latent_plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures", "results"),
         *("pictures", "widgets", "path_panel", "play_panel"),
         *("versions", "report", "report_page", "report_scores"),
     ],
