@@ -31,7 +31,8 @@ FLOORS = [
     ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
     ["shards", "pairs", "rendering", "spectrogram", "inversion", "phase"],
     [
-        *("vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "thumbnails", "media"),
+        *("factorised", "vae", "muon", "batches", "runs", "history", "checkpoints", "tracking"),
+        *("thumbnails", "media"),
         *("training", "blackbox", "processes", "sound_loss"),
     ],
     [
