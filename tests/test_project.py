@@ -33,7 +33,7 @@ FLOORS = [
     [
         *("factorised", "vae", "muon", "batches", "runs", "history", "checkpoints", "tracking"),
         *("thumbnails", "media"),
-        *("training", "blackbox", "processes", "sound_loss"),
+        *("lit_vae", "training", "blackbox", "processes", "sound_loss"),
     ],
     [
         *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
