@@ -88,8 +88,15 @@ class Task:
     def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
         """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
         found = refining.propose(self.controller, effect, self.looks, count=count, seed=seed)
-        given = {"sample_rate_hz": self.tried_at_hz(effect), "noise": self.critic.space.echo_deviation, "seed": seed}
-        return refining.with_echoes(self.controller, effect, found, self.wanted.cepstrum, **given)
+        return refining.with_echoes(
+            self.controller,
+            effect,
+            found,
+            self.wanted.cepstrum,
+            noise=self.critic.space.echo_deviation,
+            sample_rate_hz=self.tried_at_hz(effect),
+            seed=seed,
+        )
 
     def refine(self, effect: effects.Effect, proposals: np.ndarray, **budget) -> Candidate:
         """The settings to answer with, by `refining.refine`.
