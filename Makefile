@@ -31,7 +31,7 @@ BUILT := $(NOTEBOOKS:%=$(RUN)/notebooks/%.ipynb)
 DATA := $(foreach subset,train valid test dummy_train dummy_test,$(RUN)/data/$(subset)/manifest.json)
 VAE := $(RUN)/vae/manifest.json
 REPORT := %/versions.py %/report.py %/report_page.py %/report_scores.py
-LIBRARY := $(filter-out %/__main__.py %/notebooks.py $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
+LIBRARY := $(filter-out %/__main__.py $(wildcard vaefx_lib/cli_*.py) %/notebooks.py %/notebook_parameters.py $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
 	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
 
 # --- lessons side by side --------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ LIBRARY := $(filter-out %/__main__.py %/notebooks.py $(REPORT),$(wildcard vaefx_
 # nothing but plots has changed since `make figures` last came to its end is there nothing to render or train: what the
 # notebooks give each other is there, none waits for another, and three run at a time: on two cores, one of them always waits for something.
 SETTLED := $(RUN)/notebooks/.settled
-PLOTS := %plots.py %figures.py %widgets.py %_panel.py %pictures.py
+PLOTS := %plots.py %figures.py %results.py %widgets.py %_panel.py %pictures.py
 WEIGHTY := $(filter-out $(PLOTS),$(LIBRARY)) $(NOTEBOOKS:%=notebooks/%.ipynb) $(DATA) $(VAE)
 SIDE_BY_SIDE :=
 ifeq ($(MAKECMDGOALS),figures)
@@ -59,7 +59,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures report test study study-controller study-match bench-render bench-train bench-controller bench-slider lint format lab app clean
+.PHONY: help figures report test coverage study study-controller study-match bench-render bench-train bench-controller bench-slider lint format lab app clean
 
 help: ## print this
 	@echo 'make TARGET [PRESET=report|smoke|seven|nine|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
@@ -74,6 +74,9 @@ report: $(READY) ## the weekly report as one page, runs/PRESET/report.html, from
 
 test: $(READY) ## run the tests
 	$(PY) -m pytest
+
+coverage: $(READY) ## run the tests, and show which lines and branches of the library they reach (twice the time)
+	$(PY) -m pytest --cov --cov-report=term
 
 study: $(READY) ## the main claims over three seeds and with seven effects, into figures/metrics.json (half an hour)
 	$(VAEFX) render --preset report

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaefx_lib import config, figures, plots, store
+from vaefx_lib import config, figures, plots, results, store
 
 matplotlib.use("agg")
 
@@ -266,11 +266,11 @@ def test_recording_a_number_does_not_load_matplotlib():
 
 def test_the_readme_takes_the_map_whose_round_trip_is_shortest_whichever_it_is():
     row = {str(dim): {"roundtrip_mrstft": 1.0} for dim in (2, 4)}
-    found = dict.fromkeys(figures.MAPS, row) | {
+    found = dict.fromkeys(results.MAPS, row) | {
         "pca": {"2": {"roundtrip_mrstft": 0.25}, "4": {"roundtrip_mrstft": 0.75}}
     }
     found["baselines"] = {name: {"roundtrip_mrstft": 2.0} for name in ("none", "random", "mean", "controller")}
-    (line,) = filter(None, figures._maps(found))
+    (line,) = filter(None, results._maps(found))
     assert line.count("2.00") == 4
     assert "Take PCA: " in line and "0.50 away" in line and "a bottleneck 1.00" in line
-    assert figures._maps({"pca": row}) == []  # lesson 06 has not been run
+    assert results._maps({"pca": row}) == []  # lesson 06 has not been run

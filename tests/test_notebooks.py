@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from vaefx_lib import config, figures, notebooks, store
+from vaefx_lib import config, figures, notebook_parameters, notebooks, store
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 PARAMETERS = 'preset: str = "report"  # experiment\nseed: int = 0\nbeta: float = 1.0\nquick: bool = False'
@@ -172,26 +172,31 @@ def test_a_notebook_is_found_by_number_by_name_and_by_path(home):
 )
 def test_a_parameters_cell_that_papermill_would_misread_is_refused(home, parameters, message):
     with pytest.raises(ValueError, match=message):
-        notebooks.declared_parameters(write(home, "01_lesson", parameters=parameters))
+        notebook_parameters.declared(write(home, "01_lesson", parameters=parameters))
 
 
 def test_what_is_not_a_notebook_is_refused_by_name(tmp_path):
     path = tmp_path / "torn.ipynb"
     path.write_text('{"cells": [')
     with pytest.raises(ValueError, match="torn.ipynb cannot be read as a notebook"):
-        notebooks.declared_parameters(path)
+        notebook_parameters.declared(path)
 
 
 @given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
 def test_a_value_written_as_text_is_parsed_back_to_itself(value):
     kind = type(value).__name__
-    parsed = notebooks.convert("x", kind, repr(value))
+    parsed = notebook_parameters.convert("x", kind, repr(value))
     assert type(parsed) is type(value)
     assert parsed == value
 
 
 def test_text_for_a_str_parameter_is_never_parsed():
-    assert [notebooks.convert("x", "str", text) for text in ("7", "True", " a'b", "")] == ["7", "True", " a'b", ""]
+    assert [notebook_parameters.convert("x", "str", text) for text in ("7", "True", " a'b", "")] == [
+        "7",
+        "True",
+        " a'b",
+        "",
+    ]
 
 
 def test_a_quick_run_from_caches_does_not_replace_the_time_of_a_cold_one(tmp_path, monkeypatch):

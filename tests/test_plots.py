@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 
-from vaefx_lib import config, figures, plots, spectrogram
+from vaefx_lib import config, figures, latent_plots, plots, spectrogram
 
 matplotlib.use("agg")
 STFT = config.Stft(num_frames=129, n_fft=1024, hop_length=512, win_length=1024)
@@ -45,10 +45,10 @@ SETTINGS = {
     f"Overdrive setting{i} (100%)": {"VAE": 0.9, "PCA": -0.3, "no model": 0.1, "VAE, all clips": 0.5} for i in range(9)
 }
 PANELS = {
-    "dummy settings": lambda ax: plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax),
-    "random settings": lambda ax: plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax),
-    "feedback": lambda ax: plots.plot_latent_values(POINTS, noise(400), label="%", unseen=UNSEEN, ax=ax),
-    "PCA": lambda ax: plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax, axis_names=("PC 1", "PC 2")),
+    "dummy settings": lambda ax: latent_plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax),
+    "random settings": lambda ax: latent_plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax),
+    "feedback": lambda ax: latent_plots.plot_latent_values(POINTS, noise(400), label="%", unseen=UNSEEN, ax=ax),
+    "PCA": lambda ax: latent_plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, ax=ax, axis_names=("PC 1", "PC 2")),
 }
 CONFUSION = {"mda:Delay": {"mda:Delay": 0.98, "mda:Overdrive": 0.02}, "mda:Overdrive": {"mda:Overdrive": 1.0}}
 DIMENSIONS = {"kl": noise(64), "groups": {"content": slice(48), "effect": slice(48, 64)}}
@@ -62,27 +62,29 @@ FIGURES = {
     "interpolation": lambda: plots.plot_interpolation(
         np.stack([PAIR] * 12), COLUMNS, STFT, footnote="The dry row changes by 0.043 of what the wet row does. " * 4
     ),
-    "latent": lambda: plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, title="random settings"),
-    "values": lambda: plots.plot_latent_values(POINTS, noise(400), label="feedback (%)", unseen=UNSEEN, title="Delay"),
-    "latent_space": lambda: plots.plot_latent_space(PANELS),
+    "latent": lambda: latent_plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN, title="random settings"),
+    "values": lambda: latent_plots.plot_latent_values(
+        POINTS, noise(400), label="feedback (%)", unseen=UNSEEN, title="Delay"
+    ),
+    "latent_space": lambda: latent_plots.plot_latent_space(PANELS),
     "history": lambda: plots.plot_history(HISTORY, pca_mse=(0.33, 0.3)),
     "kl": lambda: plots.plot_kl_per_dimension(noise(64), groups={"content": slice(48), "effect": slice(48, 64)}),
     "settings": lambda: plots.plot_settings(noise(100, 5), list("abcde"), effect="mda:Delay"),
-    "confusion": lambda: plots.plot_confusion(CONFUSION, title="VAE"),
-    "many effects": lambda: plots.plot_confusion(
+    "confusion": lambda: latent_plots.plot_confusion(CONFUSION, title="VAE"),
+    "many effects": lambda: latent_plots.plot_confusion(
         {f"mda:Effect{i}": {f"mda:Effect{j}": float(i == j) for j in range(5)} for i in range(5)}, title="five"
     ),
-    "dimensions": lambda: plots.plot_dimensions(
+    "dimensions": lambda: latent_plots.plot_dimensions(
         DIMENSIONS["kl"], noise(64), groups=DIMENSIONS["groups"], label="R2", title="settings"
     ),
-    "traversal": lambda: plots.plot_traversal(
+    "traversal": lambda: latent_plots.plot_traversal(
         noise(2, 5, 65, 513),
         STFT,
         rows=["Delay\ndimension 112"] * 2,
         columns=["-3", "-1.5", "0", "+1.5", "+3"],
         title="VAE",
     ),
-    "readings": lambda: plots.plot_latent_readings(
+    "readings": lambda: latent_plots.plot_latent_readings(
         SETTINGS, SETTINGS, **DIMENSIONS, alone=noise(64), weights=noise(64), confusion=dict.fromkeys("abc", CONFUSION)
     ),
     "scores": lambda: plots.plot_scores(SCORES, title="Unseen speakers", label="1 is best"),
@@ -240,7 +242,7 @@ def test_given_limits_are_the_ends_of_the_scale():
 
 # --- points -----------------------------------------------------------------------------------------------------------
 def test_each_point_has_the_colour_of_its_effect_and_unseen_speakers_an_edge():
-    trained, unseen = plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN)
+    trained, unseen = latent_plots.plot_latent(POINTS, EFFECTS, unseen=UNSEEN)
     for dots, mask in ((trained, ~UNSEEN), (unseen, UNSEEN)):
         assert np.array_equal(dots.get_offsets(), POINTS[mask])
         expected = [to_rgba(plots.effect_colour(name))[:3] for name in EFFECTS[mask]]
@@ -253,13 +255,13 @@ def test_each_point_has_the_colour_of_its_effect_and_unseen_speakers_an_edge():
 
 
 def test_the_legend_lists_unseen_speakers_only_if_there_are_any():
-    drawn = plots.plot_latent(POINTS, EFFECTS, unseen=np.zeros(400, bool))
+    drawn = latent_plots.plot_latent(POINTS, EFFECTS, unseen=np.zeros(400, bool))
     assert [text.get_text() for text in drawn[0].axes.get_legend().get_texts()] == ["Delay", "Overdrive"]
 
 
 def test_points_without_a_value_are_grey_and_the_scale_spans_the_others():
     values = np.where(EFFECTS == "mda:Delay", np.linspace(20, 80, 400), np.nan)
-    drawn = plots.plot_latent_values(POINTS, values, label="feedback (%)", unseen=UNSEEN)
+    drawn = latent_plots.plot_latent_values(POINTS, values, label="feedback (%)", unseen=UNSEEN)
     drawn[0].figure.canvas.draw()
     for dots, mask in zip(drawn, (~UNSEEN, UNSEEN)):
         grey = np.ptp(dots.get_facecolors()[:, :3], axis=1) == 0
@@ -269,12 +271,12 @@ def test_points_without_a_value_are_grey_and_the_scale_spans_the_others():
 
 
 def test_the_panels_of_figure_1_are_lettered_in_order():
-    titles = [ax.get_title("left") for ax in plots.plot_latent_space(PANELS).axes if ax.get_title("left")]
+    titles = [ax.get_title("left") for ax in latent_plots.plot_latent_space(PANELS).axes if ax.get_title("left")]
     assert titles == ["(a) dummy settings", "(b) random settings", "(c) feedback", "(d) PCA"]
 
 
 def test_panels_share_one_legend_outside_of_them():
-    fig = plots.plot_latent_space(PANELS)
+    fig = latent_plots.plot_latent_space(PANELS)
     assert [ax for ax in fig.axes if ax.get_legend()] == []
     (legend,) = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == ["Delay", "Overdrive", "unseen speaker"]
@@ -324,7 +326,7 @@ def test_scores_stand_beside_their_baselines_and_a_missing_one_leaves_a_gap():
 
 
 def test_a_confusion_matrix_has_true_rows_predicted_columns_and_its_shares_in_writing():
-    image = plots.plot_confusion({"x:A": {"x:A": 0.75, "x:B": 0.25}, "x:B": {"x:B": 1.0}})
+    image = latent_plots.plot_confusion({"x:A": {"x:A": 0.75, "x:B": 0.25}, "x:B": {"x:B": 1.0}})
     ax = image.axes
     assert image.get_array().tolist() == [[0.75, 0.25], [0, 1]]
     assert image.get_clim() == (0, 1)
@@ -337,7 +339,7 @@ def test_a_confusion_matrix_has_true_rows_predicted_columns_and_its_shares_in_wr
 
 def test_dimensions_are_drawn_at_their_cost_and_at_what_they_say():
     values = noise(64, seed=2)
-    content, effect = plots.plot_dimensions(**DIMENSIONS, values=values, label="R2")
+    content, effect = latent_plots.plot_dimensions(**DIMENSIONS, values=values, label="R2")
     for dots, part in ((content, slice(48)), (effect, slice(48, 64))):
         assert np.array_equal(dots.get_offsets(), np.column_stack([DIMENSIONS["kl"][part], values[part]]))
     assert content.axes.get_xlabel() == "KL of the dimension (nats)"
@@ -345,7 +347,7 @@ def test_dimensions_are_drawn_at_their_cost_and_at_what_they_say():
 
 def test_a_traversal_has_a_row_for_each_dimension_on_one_colour_scale():
     S = noise(2, 3, 65, 513)
-    fig = plots.plot_traversal(S, STFT, rows=["a", "b"], columns=["-3", "0", "+3"])
+    fig = latent_plots.plot_traversal(S, STFT, rows=["a", "b"], columns=["-3", "0", "+3"])
     images = [ax.images[0] for ax in fig.axes if ax.images]
     assert [np.array_equal(image.get_array(), S[i // 3, i % 3].T) for i, image in enumerate(images)] == [True] * 6
     assert len({image.get_clim() for image in images}) == 1
@@ -365,11 +367,11 @@ def test_a_plot_on_given_axes_makes_no_figure_and_changes_no_data():
     _, ax = plt.subplots()
     S, points = PAIR[0].copy(), POINTS.copy()
     plots.plot_spectrogram(S, STFT, ax=ax)
-    plots.plot_latent(points, EFFECTS, unseen=UNSEEN, ax=ax)
+    latent_plots.plot_latent(points, EFFECTS, unseen=UNSEEN, ax=ax)
     plots.plot_kl_per_dimension(S[0], ax=ax)
     plots.plot_scores(SCORES, ax=ax)
-    plots.plot_confusion(CONFUSION, ax=ax)
-    plots.plot_dimensions(**DIMENSIONS, values=S[0][:64], label="R2", ax=ax)
+    latent_plots.plot_confusion(CONFUSION, ax=ax)
+    latent_plots.plot_dimensions(**DIMENSIONS, values=S[0][:64], label="R2", ax=ax)
     assert len(plt.get_fignums()) == 1
     assert np.array_equal(S, PAIR[0])
     assert np.array_equal(points, POINTS)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output, writes
 
-from vaefx_lib import notebooks
+from vaefx_lib import notebook_parameters
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "vaefx_lib"
@@ -27,12 +27,13 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # lowest floor first: a module imports from its own floor or a lower one, and never in a circle
 FLOORS = [
-    ["config", "store", "audio"],
+    ["config", "store", "audio_faults", "audio"],
     ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
-    ["shards", "pairs", "rendering", "spectrogram", "phase"],
+    ["shards", "pairs", "rendering", "spectrogram", "inversion", "phase"],
     [
-        *("vae", "muon", "batches", "runs", "history", "checkpoints", "tracking", "thumbnails", "media"),
-        *("training", "blackbox", "processes", "sound_loss"),
+        *("factorised", "vae", "muon", "batches", "runs", "history", "checkpoints", "tracking"),
+        *("thumbnails", "media"),
+        *("lit_vae", "training", "blackbox", "processes", "sound_loss"),
     ],
     [
         *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
@@ -71,11 +72,12 @@ FLOORS = [
         *("playable_sounds", "playable_measures", "playable_scores"),
     ],
     [
-        *("plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures"),
+        *("plots", "latent_plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures", "results"),
         *("pictures", "widgets", "path_panel", "play_panel"),
         *("versions", "report", "report_page", "report_scores"),
     ],
-    ["notebooks", "app", "__main__"],
+    ["notebook_parameters", "notebooks", "app"],
+    ["cli_options", "cli_train", "cli_scores", "cli_sounds", "__main__"],
 ]
 IMPORT_NAMES = {
     "IPython": "ipython",
@@ -226,7 +228,7 @@ def test_an_installed_package_has_every_file_of_the_library():
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_declares_its_parameters_and_its_kernel(path):
-    declared = notebooks.declared_parameters(path)
+    declared = notebook_parameters.declared(path)
     assert declared["preset"] == ("str", "report")
     assert declared["seed"] == ("int", 0)
     assert len(declared) <= 5
@@ -281,7 +283,7 @@ def tree(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     names = [f"notebooks/{name}.ipynb" for name in ALL] + ["constraints.txt", "pyproject.toml", "ready"]
     names += [f"vaefx_lib/{n}.py" for n in ("config", "rendering", "vae", "plots", "report", "notebooks", "__main__")]
-    names += ["vaefx_lib/effects/mda.py", "vaefx_lib/speech/metadata.csv"]
+    names += ["vaefx_lib/cli_train.py", "vaefx_lib/effects/mda.py", "vaefx_lib/speech/metadata.csv"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"{name}\n")
@@ -336,6 +338,7 @@ def test_a_second_make_figures_runs_nothing(tree):
         ("vaefx_lib/effects/mda.py", ALL),
         ("vaefx_lib/notebooks.py", []),
         ("vaefx_lib/__main__.py", []),
+        ("vaefx_lib/cli_train.py", []),
         ("vaefx_lib/report.py", []),
         ("notebooks/01_data_rendering.ipynb", ALL[:1]),  # the renders stayed the same
         ("notebooks/02_vae_training.ipynb", ALL[1:2]),  # the model stayed the same

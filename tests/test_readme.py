@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from vaefx_lib import config, figures
+from vaefx_lib import config, figures, results
 from vaefx_lib.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def home(tmp_path, monkeypatch):
 
 def test_results_in_the_readme_are_those_of_metrics_json(monkeypatch):
     monkeypatch.setenv("VAEFX_HOME", str(ROOT))
-    assert figures.results_table("report") in README
+    assert results.table("report") in README
 
 
 def test_every_local_link_and_picture_of_the_readme_exists():
@@ -58,7 +58,7 @@ def test_every_preset_of_the_readme_exists_and_none_is_missing():
 
 def test_results_table_has_each_score_beside_its_baselines(home):
     figures.record("report", SCORES)
-    table = figures.results_table("report")
+    table = results.table("report")
     assert "| reconstruction, dry: mean squared error | 0.250 | 0.500 |  |  |" in table
     assert "| probe accuracy, random settings | 0.990 | 0.900 | 1.000 | 0.500 |" in table
     assert "| R2 of Overdrive drive | 0.750 | 0.750 | 0.750 |  |" in table
@@ -68,11 +68,11 @@ def test_what_the_study_found_stands_below_the_table_with_its_spread(home):
     found = {"seeds": 3, "mse_ratio_dry": 0.78, "mse_ratio_dry_std": 0.004, "mse_ratio_wet": 0.79}
     found |= {"mse_ratio_wet_std": 0.003, "probe_error_ratio": 0.05, "probe_error_ratio_std": 0.01}
     figures.record("report", SCORES)
-    assert "seeds" not in figures.results_table("report")
+    assert "seeds" not in results.table("report")
     scores = {"vae": 0.99, "pca": 0.9, "no_model": 1, "chance": 1 / 7}
     seven = {f"accuracy_{name}": value for name, value in scores.items()}
     figures.record("report", {"vae": {**found, "seven_effects": seven}})
-    table = figures.results_table("report")
+    table = results.table("report")
     assert "Over 3 seeds the VAE's error is 0.780 ± 0.004 of PCA's on dry and 0.790 ± 0.003 on wet" in table
     assert "errs 0.050 ± 0.010 times as often" in table
     assert "accuracy 0.990 (PCA 0.900, no model 1.000, chance 0.143)" in table
@@ -81,14 +81,14 @@ def test_what_the_study_found_stands_below_the_table_with_its_spread(home):
 def test_only_the_report_preset_writes_into_the_readme_and_only_between_the_marks(home):
     (home / "README.md").write_text(README)
     figures.record("report", SCORES)
-    figures.update_readme("smoke")
+    results.update_readme("smoke")
     assert (home / "README.md").read_text() == README
-    figures.update_readme("report")
+    results.update_readme("report")
     text = (home / "README.md").read_text()
-    assert figures.results_table("report") in text
+    assert results.table("report") in text
     assert text.partition("<!-- results")[0] == README.partition("<!-- results")[0]
     assert text.partition("<!-- end of results")[2] == README.partition("<!-- end of results")[2]
-    figures.update_readme("report")
+    results.update_readme("report")
     assert (home / "README.md").read_text() == text
 
 
@@ -96,5 +96,5 @@ def test_a_readme_without_its_marks_is_refused_not_rewritten(home):
     (home / "README.md").write_text("no marks")
     figures.record("report", SCORES)
     with pytest.raises(ValueError, match="marks"):
-        figures.update_readme("report")
+        results.update_readme("report")
     assert (home / "README.md").read_text() == "no marks"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaefx_lib import config, spectrogram
+from vaefx_lib import config, inversion, spectrogram
 from vaefx_lib.audio import AudioError
 from vaefx_lib.spectrogram import Statistics
 
@@ -166,7 +166,7 @@ def test_pairs_of_another_rate_or_length_are_refused(tiny, tiny_train):
 def test_a_spectrogram_with_its_own_phase_is_the_sound(name):
     stft = config.preset(name).stft
     y = noise(stft.num_samples)
-    back = spectrogram.with_phase_of(spectrogram.magnitude(y, stft), y, stft)
+    back = inversion.with_phase_of(spectrogram.magnitude(y, stft), y, stft)
     assert back.shape == y.shape and back.dtype == np.float32
     assert 10 * np.log10(np.sum(y**2) / np.sum((y - back) ** 2)) > 60
 
@@ -174,7 +174,7 @@ def test_a_spectrogram_with_its_own_phase_is_the_sound(name):
 def test_half_precision_costs_little_sound(tiny, tiny_train):
     y = tiny_train[0][0]
     S = spectrogram.pairs(tiny_train, tiny.stft, indices=[0])[0, 0]
-    back = spectrogram.with_phase_of(S, y, tiny.stft)
+    back = inversion.with_phase_of(S, y, tiny.stft)
     assert 10 * np.log10(np.sum(y**2) / np.sum((y - back) ** 2)) > 50
 
 
@@ -186,15 +186,15 @@ def convergence(y, S, stft):
 
 def test_griffin_lim_finds_speech_of_nearly_this_spectrogram(tiny, tiny_train):
     S = spectrogram.magnitude(tiny_train[1][1], tiny.stft)
-    first = spectrogram.griffin_lim(S, tiny.stft, iterations=1, seed=3)
-    y = spectrogram.griffin_lim(S, tiny.stft, seed=3)
+    first = inversion.griffin_lim(S, tiny.stft, iterations=1, seed=3)
+    y = inversion.griffin_lim(S, tiny.stft, seed=3)
     assert y.shape == (tiny.stft.num_samples,) and y.dtype == np.float32
     assert convergence(y, S, tiny.stft) < 0.25 < convergence(first, S, tiny.stft)
 
 
 def test_griffin_lim_repeats_for_a_seed():
     S = spectrogram.magnitude(noise(STFT.num_samples), STFT)
-    one, same, other = (spectrogram.griffin_lim(S, STFT, iterations=2, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (inversion.griffin_lim(S, STFT, iterations=2, seed=seed) for seed in (0, 0, 1))
     assert one.tobytes() == same.tobytes() != other.tobytes()
 
 
@@ -203,17 +203,17 @@ def test_values_below_zero_count_as_zero_when_inverted():
     S = spectrogram.magnitude(y, STFT)
     S[:, 100:] = 0
     negative = np.where(S == 0, np.float32(-0.3), S)
-    np.testing.assert_array_equal(spectrogram.with_phase_of(negative, y, STFT), spectrogram.with_phase_of(S, y, STFT))
+    np.testing.assert_array_equal(inversion.with_phase_of(negative, y, STFT), inversion.with_phase_of(S, y, STFT))
 
 
 def test_wrong_shapes_are_refused_when_inverted():
     y = noise(STFT.num_samples)
     S = spectrogram.magnitude(y, STFT)
     with pytest.raises(ValueError, match="513 bins"):
-        spectrogram.griffin_lim(S.T, STFT)
+        inversion.griffin_lim(S.T, STFT)
     with pytest.raises(ValueError, match="NaN"):
-        spectrogram.griffin_lim(S * np.nan, STFT)
+        inversion.griffin_lim(S * np.nan, STFT)
     with pytest.raises(ValueError, match="audio's spectrogram has shape"):
-        spectrogram.with_phase_of(S[:-1], y, STFT)
+        inversion.with_phase_of(S[:-1], y, STFT)
     with pytest.raises(AudioError, match="2 channels"):
-        spectrogram.with_phase_of(S, np.stack([y, y]), STFT)
+        inversion.with_phase_of(S, np.stack([y, y]), STFT)

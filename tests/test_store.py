@@ -140,6 +140,24 @@ def test_fingerprints_of_different_things_differ(tmp_path):
     assert same == []
 
 
+def test_of_a_source_file_the_code_counts_and_not_what_it_says_of_itself(tmp_path):
+    code = tmp_path / "code.py"
+    texts = [
+        'def f(x):\n    """Twice."""\n    return 2 * x\n',
+        '"""A module."""\n\n\ndef f(x):\n    """Two times."""  # a comment\n\n    return 2*x\n',
+        "def f(x):\n    return 2 * x\n",
+        'def f(x):\n    """Twice."""\n    return 3 * x\n',
+        'def f(x):\n    "Twice."\n',
+        "def f(x):\n    pass\n",
+    ]
+    marks = []
+    for text in texts:
+        code.write_text(text)
+        marks.append(store.fingerprint(code))
+    assert marks[0] == marks[1] == marks[2] != marks[3]
+    assert marks[4] == marks[5]
+
+
 def test_fingerprints_of_equal_things_are_equal(tmp_path):
     a = np.arange(12.0).reshape(3, 4)
     assert store.fingerprint(a) == store.fingerprint(a.copy()) == store.fingerprint(np.asfortranarray(a))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from torch.distributions import Normal, kl_divergence
 
 from vaefx_lib import config, vae
+from vaefx_lib.factorised import Double, Halve, Head, Residual, convolve, echo_response, pool
 
 CONV = config.Vae(architecture="conv2d", latent_dim=6, channels=(4, 6))
 FACTORISED = config.Vae(latent_dim=11, effect_dim=5, width=8)  # 17 frames: 2 steps of 3
@@ -254,7 +255,7 @@ def test_dry_is_rebuilt_from_content_alone_and_wet_from_both(factorised):
 
 
 def test_a_residual_block_starts_as_the_identity_and_can_leave_it():
-    x, block = torch.randn(2, 9, 6), vae.Residual(6)
+    x, block = torch.randn(2, 9, 6), Residual(6)
     assert torch.equal(block(x), x)
     assert not torch.allclose(shaken(block)(x), x, atol=1e-3)
 
@@ -262,7 +263,7 @@ def test_a_residual_block_starts_as_the_identity_and_can_leave_it():
 @pytest.mark.parametrize("frames", [2, 3, 8, 9])
 @torch.no_grad()
 def test_double_is_the_transpose_of_halve(frames):
-    halve, double = vae.Halve(frames, 3, 5), vae.Double(frames, 5, 3)
+    halve, double = Halve(frames, 3, 5), Double(frames, 5, 3)
     halve.linear.bias.zero_()
     double.linear.bias.zero_()
     double.linear.weight.copy_(halve.linear.weight.T)
@@ -272,7 +273,7 @@ def test_double_is_the_transpose_of_halve(frames):
 
 @torch.no_grad()
 def test_a_head_can_move_a_comb_and_its_envelope_apart():
-    head = vae.Head(4, 6)
+    head = Head(4, 6)
     for layer in (head.sum, head.gain, head.comb):
         layer.weight.zero_()
         layer.bias.zero_()
@@ -290,7 +291,7 @@ def test_a_delayed_copy_shows_as_a_peak_at_its_lag_and_of_its_height(lag):
     dry = clips(3, channels=1, frames=80)
     wet = torch.cat([torch.zeros(3, 1, lag, dry.shape[3]), 0.5 * dry[:, :, : 80 - lag] + 2], 2)
     wet[:, :, :lag] += 2  # the start of a delayed copy is something else: take its level out of the way
-    response, cross, auto = vae.echo_response(torch.cat([dry, wet], 1))
+    response, cross, auto = echo_response(torch.cat([dry, wet], 1))
     assert response.shape == cross.shape == auto.shape == (3, 80)
     assert auto.argmax(1).tolist() == [0] * 3
     assert auto[:, 0] == pytest.approx(1, abs=1e-4)
@@ -304,13 +305,13 @@ def test_two_echoes_of_one_sound_show_as_two_peaks():
     wet = dry.clone()
     for lag, gain in ((9, 0.6), (21, 0.4)):
         wet[:, :, lag:] += gain * dry[:, :, : 80 - lag]
-    response, _, _ = vae.echo_response(torch.cat([dry, wet], 1))
+    response, _, _ = echo_response(torch.cat([dry, wet], 1))
     assert sorted(response[0].topk(3).indices.tolist()) == [0, 9, 21]
 
 
 def test_correlations_over_lags_equal_direct_sums_and_lie_between_minus_one_and_one():
     x = clips(2) + torch.linspace(0, 3, FRAMES)[:, None]
-    _, cross, auto = vae.echo_response(x)
+    _, cross, auto = echo_response(x)
     for pair, crossed, autod in zip(x.double(), cross, auto, strict=True):
         bands = torch.nn.functional.adaptive_avg_pool2d(pair, (FRAMES, min(64, pair.shape[2]))).numpy()
         dry, wet = (S - S.mean(axis=0) for S in bands)  # (frames, bands)
@@ -329,11 +330,11 @@ def test_convolve_equals_a_direct_sum_and_never_wraps_round(frames):
     for t in range(frames):
         for lag in range(t + 1):
             expected[..., t] += kernel[..., lag] * signal[..., t - lag]
-    close(vae.convolve(signal, kernel), expected, rtol=1e-4, atol=1e-5)
+    close(convolve(signal, kernel), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_pooled_features_are_mean_and_deviation_over_time():
     features = torch.randn(2, 50, 3) * 4 + 1
-    mean, deviation = vae.pool(features)
+    mean, deviation = pool(features)
     assert mean.numpy() == pytest.approx(features.numpy().mean(1), abs=1e-5)
     assert deviation.numpy() == pytest.approx(features.numpy().std(1), rel=1e-4)

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from vaefx_lib import config, notebooks, store
+from vaefx_lib import config, notebook_parameters, notebooks, store
 
 LESSON = "06_playable_latent"
 UPLOAD_BYTES = 150_000_000  # in one message; a file of 100 MB takes a third more than itself on its way
@@ -33,9 +33,9 @@ def excerpt(path: str | Path, preset_name: str) -> dict:
     Raises
     ------
     ValueError
-        If no cell has the tag, or the parameters are not as `notebooks.declared_parameters` wants them.
+        If no cell has the tag, or the parameters are not as `notebook_parameters.declared` wants them.
     """
-    notebooks.declared_parameters(path)
+    notebook_parameters.declared(path)
     lesson = store.read_json(path)
     cells = [cell for cell in lesson["cells"] if {"app", "parameters"} & set(cell["metadata"].get("tags", []))]
     at = next(i for i, cell in enumerate(cells) if "parameters" in cell["metadata"]["tags"])

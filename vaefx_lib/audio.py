@@ -9,9 +9,7 @@ import errno
 import io
 import math
 import os
-import re
 import stat
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +17,13 @@ import soundfile
 import soxr
 from scipy.io import wavfile
 
-from vaefx_lib import store
+from vaefx_lib import audio_faults, store
 
 SILENT_MEAN_SQUARE = 1e-5  # of a clip: -50 dBFS
 SILENT_PEAK = 1e-4  # of a whole file: -80 dBFS, above the noise of 16-bit dither
 MIN_RATE_HZ = 2_000  # below, no sound above 1 kHz is left
 MAX_RATE_HZ = 768_000  # the fastest converters
 MAX_CHANNELS = 64  # ambisonics of the seventh order
-UNKNOWN_LENGTH = 0xFFFFFFFF  # what a program that writes a wav into a pipe puts for the length
-BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-DECODER_MEANS = {  # what libsndfile says -> what is the case
-    "Internal error : SF_INFO struct incomplete": "its header states an impossible sample rate",
-    "Internal psf_fseek() failed": "it ends before the samples that its header promises",
-    "File does not exist or is not a regular file (possibly a pipe?)": "Format not recognised",  # of an mp3
-}
 
 
 class AudioError(ValueError):
@@ -79,9 +70,9 @@ def load(path: str | Path, *, sample_rate_hz: int | None = None) -> tuple[np.nda
             audio = np.ascontiguousarray(file.read(dtype="float32", always_2d=True).T)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a suffix of headerless audio, such as .raw
         reason = getattr(error, "error_string", "").removeprefix("Error : ").rstrip(".")
-        reason = DECODER_MEANS.get(reason, reason) or "its content does not decode to the end"
+        reason = audio_faults.DECODER_MEANS.get(reason, reason) or "its content does not decode to the end"
         if reason.startswith("Format not recognised"):
-            reason += _nature(head)
+            reason += audio_faults.nature(head)
         raise AudioError(f"{path} is not audio, or is damaged: {reason}") from error
     except MemoryError as error:
         raise AudioError(
@@ -89,12 +80,12 @@ def load(path: str | Path, *, sample_rate_hz: int | None = None) -> tuple[np.nda
         ) from error
     if frames == 0:
         raise AudioError(f"{path} holds no sound: 0 samples")
-    fault = _ogg_fault(path) if head.startswith(b"OggS") else ""
+    fault = audio_faults.ogg_fault(path) if head.startswith(b"OggS") else ""
     if fault:
         raise AudioError(f"{path} {fault}")
     if audio.shape[1] < frames:
         raise AudioError(f"{path} is cut short: its header promises {frames} samples, it holds {audio.shape[1]}")
-    if _is_cut_short(log):
+    if audio_faults.is_cut_short(log):
         raise AudioError(f"{path} is cut short: it ends before the {audio.shape[1]} samples found in it are complete")
     check(audio, name=str(path))
     if np.abs(audio).max() < SILENT_PEAK:
@@ -160,48 +151,6 @@ def _first_bytes(path: Path) -> bytes:
         if error.errno == errno.ELOOP:
             raise AudioError(f"{path} is a link that leads back to itself") from error
         raise AudioError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _nature(head: bytes) -> str:
-    """What a file that is no audio seems to be, by its first bytes; "" if that is not plain."""
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "; it looks like a web page"
-    if head.startswith(b"PK"):
-        return "; it looks like a zip archive"
-    if not head.strip(b"\0"):
-        return "; it begins with nothing but zeros"
-    return "; it looks like text" if all(byte >= 32 or byte in b"\t\n\r" for byte in head) else ""
-
-
-def _is_cut_short(log: str) -> bool:
-    """Whether a wav or aiff file ends early though the decoder took what there is for the whole.
-
-    It logs the size that the header promises and the one it found.
-    """
-    found = re.findall(r"^\s*(?:data|SSND|Riff size)\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
-    return any(int(size) < int(promised) != UNKNOWN_LENGTH for promised, size in found)
-
-
-def _ogg_fault(path: Path) -> str:
-    """What is wrong with the pages of an ogg file, "" if nothing: the decoder passes over a damaged one in silence.
-
-    Source: RFC 3533, section 6. Its checksum takes the bits of a byte in the other order than zlib does.
-    """
-    data, at, is_last = path.read_bytes(), 0, False
-    while data[at : at + 4] == b"OggS":
-        segments = data[at + 26] if at + 26 < len(data) else 0
-        end = at + 27 + segments + sum(data[at + 27 : at + 27 + segments])
-        if end > len(data):
-            return "is cut short: its last page is not complete"
-        page = data[at : at + 22] + bytes(4) + data[at + 26 : end]
-        checksum = zlib.crc32(page.translate(BITS_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-        if checksum.to_bytes(4, "big").translate(BITS_REVERSED) != data[at + 22 : at + 26]:
-            return f"is damaged: the checksum of its page at byte {at} is wrong"
-        is_last, at = bool(data[at + 5] & 4), end
-    if is_last:
-        return ""
-    return f"is damaged: no page begins at byte {at}" if at < len(data) else "is cut short: it lacks its last page"
 
 
 def save(path: str | Path, audio, sample_rate_hz: int) -> None:

@@ -95,6 +95,7 @@ def change_statistics(x: np.ndarray, *, bands: int = 64) -> np.ndarray:
     ----------
     x : array, shape (n, 2, frames, bins)
         Standardised.
+    bands : int
 
     Returns
     -------

@@ -88,8 +88,15 @@ class Task:
     def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
         """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
         found = refining.propose(self.controller, effect, self.looks, count=count, seed=seed)
-        given = {"sample_rate_hz": self.tried_at_hz(effect), "noise": self.critic.space.echo_deviation, "seed": seed}
-        return refining.with_echoes(self.controller, effect, found, self.wanted.cepstrum, **given)
+        return refining.with_echoes(
+            self.controller,
+            effect,
+            found,
+            self.wanted.cepstrum,
+            noise=self.critic.space.echo_deviation,
+            sample_rate_hz=self.tried_at_hz(effect),
+            seed=seed,
+        )
 
     def refine(self, effect: effects.Effect, proposals: np.ndarray, **budget) -> Candidate:
         """The settings to answer with, by `refining.refine`.
@@ -171,7 +178,13 @@ class Task:
 
 
 def of_one(task: Task, name: str, refine_s: float, seed: int, progress=None, *, first=(), workers=None) -> Candidate:
-    """The settings of one effect to answer with; `first` are settings to be tried before all others."""
+    """The settings of one effect to answer with; `first` are settings to be tried before all others.
+
+    Raises
+    ------
+    ValueError
+        If there is no search and the controller does not know the effect.
+    """
     effect = effects.load(name)
     if not refine_s and not task.knows(name):
         known = ", ".join(task.controller.effects)
@@ -188,6 +201,11 @@ def of_all(task: Task, refine_s: float, seed: int, progress) -> tuple[list[Candi
     """Candidates of all effects, and those left out with the reason.
 
     Half of the time is shared by all, the other half by those few that are best after it.
+
+    Raises
+    ------
+    ValueError
+        If none of them could be tried.
     """
     names = list(task.controller.effects)
     if refine_s:

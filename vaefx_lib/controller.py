@@ -232,10 +232,7 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
         net = SettingsNet(2 * len(scale.numbers_mean) + len(scale.mu_mean), about["width"], about["n_params"])
         net.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(folder / MODEL).items()})
         calibration = {name: arrays[f"calibration/{name}"] for name in (*names, "any")}
-        echoes = {
-            name: echo_peaks.Fingerprints(name, *(parts[f"{name}/echo_{of}"] for of in echo_peaks.ARRAYS))
-            for name in names
-        }
+        echoes = {name: _fingerprints(name, parts) for name in names}
         library = {name: (parts[f"{name}/whitened"], parts[f"{name}/settings"]) for name in names}
     except (SafetensorError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())  # of torch it has several lines
@@ -246,3 +243,8 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
 def n_params(names: Sequence[str]) -> list[int]:
     """Number of settings of each effect."""
     return [len(effects.load(name).params) for name in names]
+
+
+def _fingerprints(name: str, parts: dict[str, np.ndarray]) -> echo_peaks.Fingerprints:
+    settings, lags, heights, moving = (parts[f"{name}/echo_{of}"] for of in echo_peaks.ARRAYS)
+    return echo_peaks.Fingerprints(name, settings, lags, heights, moving)

@@ -69,8 +69,11 @@ def both(preset: config.Preset, material: Material, part: str, name: str, row: i
     """Reference and truth of one pair, float32 (samples,): another passage, and the input, at the same settings."""
     fx, sounds, refs = effects.load(name), material.dry[part].sounds, material.drawn[part][name]
     at, peak_dbfs = refs.settings[row].astype(np.float64), preset.render.peak_dbfs
-    which = refs.passages[row], refs.inputs[row]
-    return tuple(blackbox.wet(fx, sounds[i], at, passages.RATE_HZ, peak_dbfs=peak_dbfs) for i in which)
+    reference, truth = (
+        blackbox.wet(fx, sounds[i], at, passages.RATE_HZ, peak_dbfs=peak_dbfs)
+        for i in (refs.passages[row], refs.inputs[row])
+    )
+    return reference, truth
 
 
 def fingerprint(

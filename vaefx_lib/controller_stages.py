@@ -113,8 +113,12 @@ def through_effects(
         batch = rng.choice(len(wanted[name]), min(BATCH_END_TO_END, len(wanted[name])), replace=False)
         objectives = _losses(preset, material, "train", name, batch)
         answers, _, entropy = net.known_loss(features["train"][name][batch], index, wanted[name][batch])
+
+        def loss_of(row: int, settings: np.ndarray, objectives=objectives) -> float:
+            return objectives[row](settings)
+
         sound = blackbox.spsa(
-            lambda row, settings, objectives=objectives: objectives[row](settings),
+            loss_of,
             answers,
             step=STEP,
             directions=1,

@@ -104,7 +104,11 @@ def _trained(preset: Preset, label: str, effect: str, seed: int) -> controller.C
     name = f"{label}_{store.file_name(effect)}" if variant.each else label
     own = label == "joint" and seed == preset.controller.seed
     folder = config.controller_dir(preset.name) if own else home / f"{name}_seed{seed}"
-    given = {"names": (effect,) if variant.each else preset.render.effects, "seed": seed, "inputs": variant.inputs}
+    given: dict = {
+        "names": (effect,) if variant.each else preset.render.effects,
+        "seed": seed,
+        "inputs": variant.inputs,
+    }
     return controller_training.train_controller(preset, folder=folder, **given)
 
 

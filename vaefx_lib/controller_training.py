@@ -142,15 +142,16 @@ def fit(
             if heard:
                 heard.write(step, answer, trackers)
 
-        known = {"epochs": choices.max_epochs, "rate": choices.learning_rate, "seed": seed}
-        history = controller_stages.warm_start(net, material, features, **known)
+        epochs, rate = choices.max_epochs, choices.learning_rate
+        history = controller_stages.warm_start(net, material, features, epochs=epochs, rate=rate, seed=seed)
         for tracker in trackers:
             for row in zip(*history.values()):
                 epoch, *scores = map(float, row)
                 named = {f"warm_start/{name}": score for name, score in zip(list(history)[1:], scores)}
                 tracker.log_metrics(named, int(epoch))
-        through = {"steps": choices.end_to_end_steps, "seed": seed, "watch": watch}
-        end_to_end = controller_stages.through_effects(net, preset, material, features, **through)
+        end_to_end = controller_stages.through_effects(
+            net, preset, material, features, steps=choices.end_to_end_steps, seed=seed, watch=watch
+        )
     shutil.rmtree(folder / runs.UNFINISHED, ignore_errors=True)
     library = {
         name: ((refs.numbers @ critic.load().space.whitening).astype(np.float16), refs.settings)

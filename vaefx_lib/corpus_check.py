@@ -15,7 +15,7 @@ from pathlib import Path
 import joblib
 import soundfile
 
-from vaefx_lib import audio, store
+from vaefx_lib import audio, audio_faults, store
 
 SETTLED_S = 2.0  # a file changed more recently may change again without a trace: clocks of file systems are coarse
 SAVE_EVERY_S = 30.0
@@ -119,7 +119,7 @@ def _stamp(path: Path) -> list[int] | None:
 @functools.cache
 def _rules() -> str:
     """Fingerprint of the code that judges: verdicts of other code do not count."""
-    code = [Path(audio.__file__), Path(__file__)]
+    code = [Path(audio.__file__), Path(audio_faults.__file__), Path(__file__)]
     return store.fingerprint(*code, soundfile.__version__, soundfile.__libsndfile_version__)
 
 

@@ -114,6 +114,11 @@ def draw(
     """One group: the fields of `Groups` without their first axis. It depends on its number and the seed alone.
 
     The first `settable` names are drawn `SETTABLE` times as often as the others.
+
+    Raises
+    ------
+    ValueError
+        If nothing was heard in `references.TRIES` draws.
     """
     fxs = {name: effects.load(name) for name in names}
     weights = np.where(np.arange(len(names)) < settable, SETTABLE, 1.0)

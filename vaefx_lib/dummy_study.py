@@ -115,8 +115,11 @@ def kept(folder: Path, preset: config.Preset, made: controller.Controller, case:
     sources = [Path(__file__).parent / name for name in SOURCES]
     key = store.fingerprint(made.about["fingerprint"], repr(case), effects.load(case.effect).version, *sources)
     path = folder / f"dummy_{store.file_name(case.effect)}.safetensors"
-    given = {"learned": case.learned}
-    return store.cached(path, key, lambda: dummy_settings(preset, made, case.effect, case.settings, **given))
+
+    def compute() -> dict[str, np.ndarray]:
+        return dummy_settings(preset, made, case.effect, case.settings, learned=case.learned)
+
+    return store.cached(path, key, compute)
 
 
 def summary(case: Case, found: dict[str, np.ndarray]) -> dict:
@@ -180,8 +183,12 @@ def _learn(features: torch.Tensor, losses: list, wanted: np.ndarray, width: int,
         if step == steps:
             break
         batch = rng.choice(len(losses), min(BATCH, len(losses)), replace=False)
+
+        def loss_of(row: int, settings: np.ndarray, batch=batch) -> float:
+            return losses[batch[row]](settings)
+
         loss = blackbox.spsa(
-            lambda row, settings, batch=batch: losses[batch[row]](settings),
+            loss_of,
             answers[batch],
             step=STEP,
             directions=DIRECTIONS,

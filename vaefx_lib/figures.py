@@ -12,7 +12,6 @@ import io
 import json
 import math
 import re
-import statistics
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -35,16 +34,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-RESULTS = ("reconstruction", "latent", "interpolation")  # the parts of `metrics.json` in `results_table`
 _ENTRY = re.compile(r"^## (?P<name>[\w-]+)\n\n!\[.*\]\((?P=name)\.png\)\n\n(?P<caption>.+)$", re.MULTILINE)
-
-MAPS = {  # methods of lesson 06, in words
-    "bottleneck": "a bottleneck",
-    "pca": "PCA",
-    "umap_decoder": "UMAP with a learned decoder",
-    "umap_inverse": "UMAP inverted",
-    "umap_nearest": "the nearest point on UMAP",
-}
 
 
 def set_style() -> None:
@@ -103,9 +93,9 @@ def save_figure(fig, name: str, preset_name: str, *, caption: str) -> Path:
     picture = _png(fig, DPI)
     fig.set_layout_engine("none")  # laid out once: each time again moves things by a fraction of a pixel
     path = folder / f"{name}.png"
-    _write_if_changed(path, picture)
+    write_if_changed(path, picture)
     _show(fig, picture, alternative(caption))
-    with _alone(preset_name):
+    with alone(preset_name):
         _write_captions(folder, preset_name, {**captions(preset_name), name: caption})
     return path
 
@@ -171,103 +161,6 @@ def metrics(preset_name: str) -> dict:
     return store.read_json(path) if path.exists() else {}
 
 
-def results_table(preset_name: str) -> str:
-    """The numbers of `metrics.json` that answer the main questions, beside their baselines, as a Markdown table.
-
-    Raises
-    ------
-    KeyError
-        If a notebook has not recorded its part yet.
-    """
-    numbers = metrics(preset_name)
-    rebuilt, latent, path = (numbers[part] for part in RESULTS)
-    rows = [
-        (f"reconstruction, {channel}: mean squared error", {s: rebuilt[channel][f"{s}_mse"] for s in ("vae", "pca")})
-        for channel in ("dry", "wet")
-    ]
-    rows += [
-        ("probe accuracy, random settings", latent["probe_accuracy"]),
-        ("probe accuracy, all settings 0.5", latent["probe_accuracy_dummy"]),
-        ("drift of dry between effects", {"vae": path["effects_dry_drift"], "pca": path["pca"]["effects_dry_drift"]}),
-    ]
-    r2 = latent["settings_r2"]
-    for effect, params in r2["vae"].items():
-        for name in params:
-            spaces = ("vae", "pca", "no_model")
-            rows.append((f"R2 of {effect.split(':')[-1]} {name}", {s: r2[s][effect][name] for s in spaces}))
-    lines = ["| unseen speakers | VAE | PCA | no model | chance |", "|---|---|---|---|---|"]
-    for label, scores in rows:
-        cells = (f"{scores[s]:.3f}" if s in scores else "" for s in ("vae", "pca", "no_model", "chance"))
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join([*lines, *_study(numbers.get("vae", {})), *_maps(numbers.get("playable", {}))])
-
-
-def _study(found: dict) -> list[str]:
-    """What `vaefx study` has found, as lines after the table."""
-    lines = []
-    if "seeds" in found:
-        spread = {name: f"{found[name]:.3f} ± {found[f'{name}_std']:.3f}" for name in found if f"{name}_std" in found}
-        lines += [
-            "",
-            f"Over {found['seeds']} seeds the VAE's error is {spread['mse_ratio_dry']} of PCA's on dry and "
-            f"{spread['mse_ratio_wet']} on wet, and its probe errs {spread['probe_error_ratio']} times as often.",
-        ]
-    if "seven_effects" in found:
-        seven = {name: f"{value:.3f}" for name, value in found["seven_effects"].items() if name.startswith("accuracy")}
-        lines += [
-            "",
-            "With seven effects of mda at fixed settings, a probe names the effect of unseen speakers with accuracy "
-            f"{seven['accuracy_vae']} (PCA {seven['accuracy_pca']}, no model {seven['accuracy_no_model']}, chance "
-            f"{seven['accuracy_chance']}).",
-        ]
-    return lines
-
-
-def _maps(found: dict) -> list[str]:
-    """Which map to play on, as a line after the table: what lesson 06 has found."""
-    trips = {
-        method: statistics.mean(row["roundtrip_mrstft"] for row in of.values())
-        for method, of in found.items()
-        if method in MAPS
-    }
-    if len(trips) < len(MAPS):
-        return []
-    best = min(trips, key=lambda method: trips[method])
-    lazy = {answer: row["roundtrip_mrstft"] for answer, row in found["baselines"].items()}
-    others = ", ".join(f"{MAPS[method]} {trip:.2f}" for method, trip in trips.items() if method != best)
-    return [
-        "",
-        f"UMAP or one more bottleneck, for a map of 2 to 8 dimensions to play on? Take {MAPS[best]}: from a sound to "
-        f"its place and back to a sound, it is {trips[best]:.2f} away (MRSTFT; {others}; the controller without a map "
-        f"{lazy['controller']:.2f}, all settings 0.5 {lazy['mean']:.2f}, the dry sound {lazy['none']:.2f}, random "
-        f"settings {lazy['random']:.2f}).",
-    ]
-
-
-def update_readme(preset_name: str) -> None:
-    """Write `results_table` into the project's README, between its two marks; only for the `report` preset.
-
-    Used in notebook 04, and by the notebook runner after each lesson: any of them may have recorded other numbers.
-
-    Raises
-    ------
-    KeyError
-        If a notebook has not recorded its part yet.
-    ValueError
-        If the README has lost its marks.
-    """
-    path = config.project_dir() / "README.md"
-    if preset_name != "report":
-        return
-    with _alone(preset_name):
-        before, mark, rest = path.read_text(encoding="utf-8").partition("from figures/metrics.json -->\n")
-        _, end, after = rest.partition("<!-- end of results -->")
-        if not (mark and end):
-            raise ValueError(f"{path} has lost the marks between which the results go: restore them")
-        text = f"{before}{mark}\n{results_table(preset_name)}\n\n{end}{after}"
-        _write_if_changed(path, text.encode())
-
-
 def _png(fig, dpi: float) -> bytes:
     """The picture that `savefig` makes, drawn once: with a layout, that draws everything twice for the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -290,7 +183,7 @@ def _show(fig, png: bytes, text: str) -> None:
 
 
 @contextmanager
-def _alone(preset_name: str):
+def alone(preset_name: str):
     """Wait until no other process changes the captions and numbers of the preset: lessons may run side by side."""
     folder = config.run_dir(preset_name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -303,7 +196,8 @@ def _folder(preset_name: str) -> Path:
     return config.figures_dir(config.preset(preset_name).name)
 
 
-def _write_if_changed(path: Path, data: bytes) -> None:
+def write_if_changed(path: Path, data: bytes) -> None:
+    """Write a file, unless it has these bytes already: its time then tells that nothing has changed."""
     if not path.exists() or path.read_bytes() != data:
         with store.atomic(path) as temporary:
             temporary.write_bytes(data)
@@ -312,9 +206,9 @@ def _write_if_changed(path: Path, data: bytes) -> None:
 def _merge_into(path: Path, preset_name: str, scores: Mapping[str, object]) -> None:
     """Merge scores into a JSON file; what is not a finite number is refused before anything is written."""
     plain = _plain(scores, "")
-    with _alone(preset_name):
+    with alone(preset_name):
         merged = _merged(store.read_json(path) if path.exists() else {}, plain)
-        _write_if_changed(path, (json.dumps(merged, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+        write_if_changed(path, (json.dumps(merged, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def _write_captions(folder: Path, preset_name: str, texts: Mapping[str, str]) -> None:
@@ -324,7 +218,7 @@ def _write_captions(folder: Path, preset_name: str, texts: Mapping[str, str]) ->
     ]
     for name, caption in sorted(texts.items()):
         blocks += [f"## {name}", f"![{alternative(caption)}]({name}.png)", caption]
-    _write_if_changed(folder / "README.md", ("\n\n".join(blocks) + "\n").encode())
+    write_if_changed(folder / "README.md", ("\n\n".join(blocks) + "\n").encode())
 
 
 def _plain(value, key: str):

@@ -193,6 +193,11 @@ def transfer_errors(run: runs.Run, dataset: shards.Dataset) -> dict[str, float]:
         `transfer`; `rebuilt`, the true result through the network, the best to hope for; `unchanged`, the clip with
         its old effect as the network rebuilds it.
 
+    Raises
+    ------
+    ValueError
+        If a clip has no other with both another effect and another speaker.
+
     Used in `04_interpolation_figures`.
     """
     _check_channels(run)

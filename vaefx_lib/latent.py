@@ -249,6 +249,11 @@ def project(points: np.ndarray, *, method: str = "umap", seed: int = 0, path: st
     Returns
     -------
     array, float32, shape (n, 2)
+
+    Raises
+    ------
+    ValueError
+        For another method.
     """
     if method not in ("umap", "pca"):
         raise ValueError(f"unknown projection {method!r}: known are umap, pca")

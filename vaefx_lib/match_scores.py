@@ -154,8 +154,8 @@ def kept(path: str | Path, controller, effect: str, speakers: Mapping[str, Seque
         if name.startswith("values/"):
             _, metric, answer = name.split("/")
             values.setdefault(metric, {})[answer] = array
-    rest = [found.get(name) for name in ("same_speaker", "true", "predicted", "refine_s")]
-    return Scores(effect, given.get("made_by") or effect, values, left_dry, *rest)
+    rest = {name: found[name] for name in ("same_speaker", "predicted", "refine_s")}
+    return Scores(effect, given.get("made_by") or effect, values, left_dry, true=found.get("true"), **rest)
 
 
 def summary(scores: Scores) -> dict:
@@ -170,7 +170,7 @@ def summary(scores: Scores) -> dict:
         parameter mean absolute error `mae`, that of the middle `mae_mean`, and `r2`. `left_dry`: share of the cases
         in which ours is the dry input; `refined_left_dry` likewise. `n`: number of cases.
     """
-    found = {name: means for name, answers in scores.values.items() if (means := _means(name, answers))}
+    found: dict = {name: means for name, answers in scores.values.items() if (means := _means(name, answers))}
     for name, cases in (("same_speaker", scores.same_speaker), ("other_speaker", ~scores.same_speaker)):
         if means := _means(MAIN, {answer: values[cases] for answer, values in scores.values[MAIN].items()}):
             found[MAIN][name] = means

@@ -68,7 +68,7 @@ def evaluate(
     """
     trained = controller.load(config.controller_dir(preset.name))
     speakers = match_cases.unseen(corpora.named(corpus), preset)
-    given = {"n": n, "seed": seed, "speech": speech, "refine_evaluations": refine_evaluations}
+    given: dict = {"n": n, "seed": seed, "speech": speech, "refine_evaluations": refine_evaluations}
     found: dict = {}
     for effect in effects or trained.effects:
         scores = match_scores.score(trained, effect, speakers, made_by=made_by, **given)

@@ -27,6 +27,7 @@ def msd(y, y_hat, sample_rate_hz: int) -> float:
     ----------
     y, y_hat : array, shape (samples,)
         The true sound and the other one; at least 65,536 samples.
+    sample_rate_hz : int
 
     Raises
     ------
@@ -60,6 +61,7 @@ def sce_hz(y, y_hat, sample_rate_hz: int) -> float:
     Parameters
     ----------
     y, y_hat : array, shape (samples,)
+    sample_rate_hz : int
 
     Raises
     ------
@@ -90,6 +92,7 @@ def cfe_db(y, y_hat, sample_rate_hz: int) -> float:
     Parameters
     ----------
     y, y_hat : array, shape (samples,)
+    sample_rate_hz : int
 
     Raises
     ------
@@ -117,6 +120,7 @@ def lufs_error(y, y_hat, sample_rate_hz: int) -> float:
     ----------
     y, y_hat : array, shape (samples,)
         At least 0.4 s.
+    sample_rate_hz : int
 
     Raises
     ------

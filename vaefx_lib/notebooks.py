@@ -6,8 +6,6 @@ The executed copy is `runs/<preset>/notebooks/NAME.ipynb` if, and only if, every
 
 from __future__ import annotations
 
-import ast
-import json
 import os
 import re
 import sys
@@ -16,9 +14,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from vaefx_lib import config, figures
+from vaefx_lib import config, figures, notebook_parameters, results
 
-KINDS = {"str": str, "int": int, "float": float, "bool": bool}  # what a parameter can be annotated with
 SAVE_S = 10  # between copies of a notebook that is running: to write all its sounds again after each cell takes longer
 TAIL_LINES = 20  # of the failing cell, printed after a failure
 
@@ -45,62 +42,6 @@ def find(name: str | Path) -> Path:
         names = ", ".join(path.stem for path in known) or "none"
         raise ValueError(f"{name!r} names {len(found)} notebooks, not one: known are {names}")
     return found[0].absolute()
-
-
-def declared_parameters(path: str | Path) -> dict[str, tuple[str, object]]:
-    """Name -> (annotation, default) of the parameters that a notebook declares.
-
-    They stand in the one cell tagged ``parameters``, each as ``name: kind = literal``. A value computed there would
-    stay as it was when a parameter it is computed from is changed, so there are only literals.
-
-    Raises
-    ------
-    ValueError
-        If the notebook cannot be read, or its parameters cell is missing, doubled, or holds anything else.
-    """
-    name = Path(path).name
-    try:
-        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read as a notebook: {error!r}") from error
-    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
-    if len(tagged) != 1:
-        raise ValueError(f"{name} has {len(tagged)} cells tagged 'parameters': it must have one")
-    declared = {}
-    for statement in ast.parse("".join(tagged[0]["source"])).body:
-        source = ast.unparse(statement)
-        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value):
-            raise ValueError(f"{name}: {source!r} in the parameters cell must be written as 'name: kind = value'")
-        try:
-            default = ast.literal_eval(statement.value)
-        except ValueError as error:
-            raise ValueError(f"{name}: {source!r} in the parameters cell must be a plain value") from error
-        kind = ast.unparse(statement.annotation)
-        declared[statement.target.id] = (kind, convert(statement.target.id, kind, default))
-    return declared
-
-
-def convert(name: str, kind: str, value):
-    """`value` as the annotated kind; text, as it comes from a command line, is parsed.
-
-    Raises
-    ------
-    ValueError
-        If `kind` is not one of `KINDS`, or the value is not of that kind. An int is taken for a float, nothing else.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"parameter {name} is annotated {kind!r}: known are {', '.join(KINDS)}")
-    parsed = value
-    if isinstance(value, str) and kind != "str":
-        try:
-            parsed = ast.literal_eval(value.strip().capitalize() if kind == "bool" else value.strip())
-        except (ValueError, SyntaxError) as error:
-            raise ValueError(f"parameter {name} must be of type {kind}, got {value!r}") from error
-    if kind == "float" and type(parsed) is int:
-        parsed = float(parsed)
-    if type(parsed) is not KINDS[kind]:
-        raise ValueError(f"parameter {name} must be of type {kind}, got {value!r}")
-    return parsed
 
 
 def run(
@@ -142,7 +83,7 @@ def run(
     """
     source = find(name)
     config.preset(preset)
-    values = _checked(source, preset, parameters or {})
+    values = notebook_parameters.checked(source, preset, parameters or {})
 
     papermill = _papermill()
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -195,8 +136,8 @@ def run(
         ) from error
     if timed:
         record_timing(preset, source.stem, time.monotonic() - began)
-    if figures.metrics(preset).keys() >= set(figures.RESULTS):
-        figures.update_readme(preset)
+    if figures.metrics(preset).keys() >= set(results.RESULTS):
+        results.update_readme(preset)
     running.replace(final)
     return final
 
@@ -252,18 +193,6 @@ def _engine() -> type:
                 save()
 
     return Engine
-
-
-def _checked(source: Path, preset: str, given: dict[str, object]) -> dict[str, object]:
-    """The preset and the given parameters, in the types that the notebook declares for them."""
-    if given.get("preset", preset) != preset:
-        raise ValueError(f"the preset is given twice, as {preset!r} and as parameter {given['preset']!r}")
-    declared = declared_parameters(source)
-    values = {**given, "preset": preset}
-    for name in values:
-        if name not in declared:
-            raise ValueError(f"{source.stem} has no parameter {name!r}: known are {', '.join(declared) or 'none'}")
-    return {name: convert(name, declared[name][0], value) for name, value in values.items()}
 
 
 @contextmanager

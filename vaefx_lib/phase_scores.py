@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vaefx_lib import metrics, spectrogram
+from vaefx_lib import inversion, metrics
 from vaefx_lib.config import Stft
 from vaefx_lib.phase import REPRESENTATIONS, Representation
 
@@ -45,7 +45,7 @@ def hear(kind: Representation, S: np.ndarray, pairs: np.ndarray, stft: Stft) -> 
         "transfer": [kind.transfer(s, stft, dry=pair[0]) for s, pair in zip(S, pairs)],
     }
     if kind.name == "magnitude":
-        sounds["griffin_lim"] = [spectrogram.griffin_lim(s[1], stft) for s in S]
+        sounds["griffin_lim"] = [inversion.griffin_lim(s[1], stft) for s in S]
     scores = {}
     for reading, some in sounds.items():
         scores |= _scores(f"{{}}_{reading}", pairs, some)

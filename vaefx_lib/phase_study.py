@@ -19,6 +19,8 @@ from vaefx_lib import (
     baselines,
     batches,
     config,
+    factorised,
+    inversion,
     metrics,
     muon,
     phase,
@@ -111,7 +113,7 @@ def compare(preset_name: str, *, jobs: int | None = None) -> dict[str, dict[str,
             found |= {f"{name}.{key}": array for key, array in arrays.items()}
         return found
 
-    modules = (audio, baselines, batches, metrics, muon, phase, phase_scores, spectrogram, vae)
+    modules = (audio, baselines, batches, factorised, inversion, metrics, muon, phase, phase_scores, spectrogram, vae)
     choices = [dataclasses.asdict(part) for part in (STFT, budget)]
     sources = [Path(str(module.__file__)) for module in modules]
     key = store.fingerprint(choices, effects, *(d.fingerprint for d in data.values()), *sources, Path(__file__))

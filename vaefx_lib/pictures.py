@@ -150,7 +150,7 @@ def to_png(pixels: np.ndarray, palette: np.ndarray | None = None) -> bytes:
     kind = 2 if palette is None else 3
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))]
     chunks += [] if palette is None else [(b"PLTE", palette.tobytes())]
-    chunks += [(b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
+    chunks += [(b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b"")]
     parts = [
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     ]

@@ -137,7 +137,7 @@ def map_values(
         values = blackbox.in_threads(
             lambda i: brightness_of(effects.load(names[i]), excerpt, settings[names[i]][i]), range(len(z))
         )
-    else:
+    elif effect is not None:  # else there are no names of settings to choose
         index = effect.param_names.index(by)
         values = effect.params[index].to_native(playable.settings(z, effect.name)[:, index])
     return np.reshape(np.asarray(values, float), (steps, steps))

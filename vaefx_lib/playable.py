@@ -100,7 +100,7 @@ class Playable:
             found = np.column_stack([points, np.ones(len(points))]) @ self.linear[effect]
         elif self.method == "umap_nearest":
             found = self.stored[effect][cKDTree(self.places[effect]).query(points)[1]]
-        elif self.method == "umap_inverse":
+        elif self.umap is not None:
             found = self.umap.inverse(points)
         else:
             with torch.inference_mode():
@@ -132,9 +132,9 @@ class Playable:
         """
         if effect is not None:
             self._check_effect(effect)
-        numbers = [style.measure(sound).numbers[None] for sound in (dry, reference)]
+        before, after = (style.measure(sound).numbers[None] for sound in (dry, reference))
         mu = references.embed(self.run, [references.windows(self.run, dry, reference)])
-        return self.place_features(self.inputs.features(*numbers, mu))[0]
+        return self.place_features(self.inputs.features(before, after, mu))[0]
 
     def place_features(self, features: np.ndarray) -> np.ndarray:
         """Places of sounds that have been heard already, as `Inputs.features` describes them: (n, dim)."""

@@ -143,9 +143,11 @@ def through_effects(
         mean, logvar = net.encode(heard.features["train"][name][batch])
         z = mean + torch.exp(0.5 * logvar) * torch.randn(mean.shape, generator=draws)
         answers = net.decode(z, which)
-        sound = blackbox.spsa(
-            lambda row, settings, found=found: found[row](settings), answers, step=STEP, directions=1, seed=[seed, step]
-        )
+
+        def loss_of(row: int, values: np.ndarray, found=found) -> float:
+            return found[row](values)
+
+        sound = blackbox.spsa(loss_of, answers, step=STEP, directions=1, seed=[seed, step])
         loss = sound.mean() + WEIGHTS[1] * heard.surrogates[name].unlike(answers, wanted[batch]).mean()
         loss = loss + BETA * _kl(mean, logvar)
         optimiser.zero_grad()

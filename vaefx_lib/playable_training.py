@@ -63,6 +63,11 @@ def make_alike(
     """As `make` for several methods. "umap_nearest" and "umap_decoder" share one UMAP, of mu, and one training.
 
     That of "umap_inverse" is of settings: what comes of an inversion is what was mapped.
+
+    Raises
+    ------
+    ValueError
+        As `make`.
     """
     names = tuple(names)
     for method in methods:

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import audio, blackbox, effects, interpolation, latent, loudness, passages, references, runs, spectrogram
+from vaefx_lib import (
+    audio,
+    blackbox,
+    effects,
+    interpolation,
+    inversion,
+    latent,
+    loudness,
+    passages,
+    references,
+    runs,
+)
 from vaefx_lib.config import Stft
 
 LOUDNESS_LUFS = -23.0  # of all that is played: EBU R 128
@@ -125,7 +136,7 @@ def between(dry_1, dry_2, S, alpha: float, stft: Stft) -> np.ndarray:
     Used in `04_interpolation_figures`.
     """
     faded = (1 - alpha) * np.asarray(dry_1, np.float32) + alpha * np.asarray(dry_2, np.float32)
-    return levelled(spectrogram.with_phase_of(S, faded, stft), stft.sample_rate_hz)
+    return levelled(inversion.with_phase_of(S, faded, stft), stft.sample_rate_hz)
 
 
 def own_sound(name: str, data: bytes, *, peak_dbfs: float = -12.0) -> np.ndarray:

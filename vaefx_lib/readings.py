@@ -163,6 +163,7 @@ def along(reading: Reading, path: np.ndarray, *, count: int = 2) -> dict[str, tu
     ----------
     reading : Reading
     path : array, shape (steps, d)
+    count : int
 
     Returns
     -------

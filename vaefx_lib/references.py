@@ -78,6 +78,11 @@ def draw_dry(preset: config.Preset, part: str, count: int, *, seed: int = 0) -> 
     count : int
     seed : int
 
+    Raises
+    ------
+    ValueError
+        If a speaker gave no passage that can be heard.
+
     Used in `05_controller_training`.
     """
     choices = preset.render

@@ -24,7 +24,16 @@ FILES = ("model.safetensors", "config.json", "history.csv", "kl.csv")
 UNFINISHED = "unfinished"
 ACTIVE_NATS = 0.01  # a latent dimension with a smaller mean KL says nothing about its input
 # the code that weights depend on
-SOURCES = ("vae.py", "muon.py", "spectrogram.py", "phase.py", "batches.py", "training.py")
+SOURCES = (
+    "vae.py",
+    "factorised.py",
+    "muon.py",
+    "spectrogram.py",
+    "phase.py",
+    "batches.py",
+    "lit_vae.py",
+    "training.py",
+)
 
 
 @dataclass(frozen=True, eq=False)

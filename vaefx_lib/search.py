@@ -60,7 +60,7 @@ class Found:
 
 def minimise(
     objective: Callable[[np.ndarray], float],
-    starts: Sequence,
+    starts: Sequence | np.ndarray,
     *,
     budget_s: float | None = None,
     max_evaluations: int | None = None,
@@ -126,7 +126,7 @@ def minimise(
     finally:
         tries.close()
     values = np.array([value for value, _ in tries.found])
-    value, settings = tries.lowest
+    value, settings = min(tries.found, key=lambda one: one[0])
     trace = np.minimum.accumulate(values)
     return Found(settings.copy(), value, len(values), time.monotonic() - tries.began, trace, interrupted)
 

@@ -1,4 +1,4 @@
-"""Audio to the network's input and back: compressed magnitude spectrograms, fixed statistics, inversion.
+"""Audio to the network's input: compressed magnitude spectrograms, and fixed statistics. The way back is `inversion`.
 
 A spectrogram is |X| ** power of a short-time Fourier transform with a fixed Hann window, shape (frames, bins): row t
 is centred on sample t * hop_length, column k on k * sample_rate_hz / n_fft Hz. Nothing here is trainable and nothing
@@ -234,83 +234,6 @@ def pairs(
     return out
 
 
-def griffin_lim(magnitude, stft: Stft, *, iterations: int = 32, seed: int = 0) -> np.ndarray:
-    """Sound whose spectrogram is close to `magnitude`, its phase found by iteration from a random one.
-
-    Parameters
-    ----------
-    magnitude : array, shape (frames, bins)
-        |X| ** power; values below 0, which a network may give, count as 0.
-    stft : Stft
-    iterations : int
-        More is closer; 32 is enough to listen to.
-    seed : int
-        Of the first phase.
-
-    Returns
-    -------
-    array, float32, shape ((frames - 1) * hop_length,)
-
-    Raises
-    ------
-    ValueError
-        If the shape is not (frames, bins) or a value is not finite.
-
-    References
-    ----------
-    Perraudin, Balazs, Sondergaard: A fast Griffin-Lim algorithm, WASPAA 2013.
-    """
-    import librosa  # here, because it takes seconds to import and only inversion needs it
-
-    X = _linear(magnitude, stft)
-    y = librosa.griffinlim(
-        X.T,
-        n_iter=iterations,
-        hop_length=stft.hop_length,
-        win_length=stft.win_length,
-        n_fft=stft.n_fft,
-        length=(len(X) - 1) * stft.hop_length,
-        random_state=seed,
-    )
-    return y.astype(np.float32, copy=False)
-
-
-def with_phase_of(magnitude, audio, stft: Stft) -> np.ndarray:
-    """Sound with this spectrogram and the phase of `audio`, for example of the dry clip.
-
-    Parameters
-    ----------
-    magnitude : array, shape (frames, bins)
-        |X| ** power; values below 0 count as 0.
-    audio : array, shape (samples,)
-        As many samples as the spectrogram's frames stand for.
-    stft : Stft
-
-    Returns
-    -------
-    array, float32, shape (samples,)
-
-    Raises
-    ------
-    ValueError
-        If the shape of `magnitude` is not that of the spectrogram of `audio`, or a value is not finite.
-    AudioError
-        If `audio` is empty, not finite, shorter than the window or has several channels.
-    """
-    import librosa
-
-    audio = check(audio, min_samples=stft.win_length)
-    if len(audio) != 1:
-        raise AudioError(f"audio has {len(audio)} channels: the phase is taken from one")
-    X = _linear(magnitude, stft)
-    lengths = {"hop_length": stft.hop_length, "win_length": stft.win_length, "n_fft": stft.n_fft}
-    phase = np.angle(librosa.stft(audio[0], **lengths))  # (bins, frames)
-    if phase.T.shape != X.shape:
-        raise ValueError(f"magnitude of shape {X.shape}: the audio's spectrogram has shape {phase.T.shape}")
-    y = librosa.istft(X.T * np.exp(1j * phase), length=audio.shape[-1], **lengths)
-    return y.astype(np.float32, copy=False)
-
-
 def _magnitude(clip: np.ndarray, stft: Stft, out: np.ndarray) -> None:
     """Write the spectrogram of one checked clip, shape (samples,), into `out`, shape (frames, bins)."""
     for start, X in _blocks(clip, stft):
@@ -332,16 +255,6 @@ def _window(stft: Stft) -> np.ndarray:
     left = (stft.n_fft - stft.win_length) // 2
     window[left : left + stft.win_length] = np.hanning(stft.win_length + 1)[:-1]
     return window
-
-
-def _linear(magnitude, stft: Stft) -> np.ndarray:
-    """|X|, float32 of shape (frames, bins), from |X| ** power."""
-    S = np.asarray(magnitude, np.float32)
-    if S.ndim != 2 or len(S) < 2 or S.shape[1] != stft.num_bins:
-        raise ValueError(f"magnitude of shape {S.shape}: it must be (at least 2 frames, {stft.num_bins} bins)")
-    if not np.isfinite(S).all():
-        raise ValueError("magnitude holds NaN or infinity: all values must be finite")
-    return np.maximum(S, 0) ** np.float32(1 / stft.power)
 
 
 def _each(work, count: int) -> None:

@@ -27,6 +27,7 @@ def pesq(y, y_hat, sample_rate_hz: int) -> float:
     ----------
     y, y_hat : array, shape (samples,)
         At least 0.25 s.
+    sample_rate_hz : int
 
     Raises
     ------

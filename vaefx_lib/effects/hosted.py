@@ -129,7 +129,13 @@ def run(audio: np.ndarray, *, inputs: list[int], **plugin) -> np.ndarray:
 
 
 def describe(*, prefix: str, path: str, plugin: str | None) -> dict:
-    """The controls of a plug-in and the numbers of channels that it takes, as JSON holds them."""
+    """The controls of a plug-in and the numbers of channels that it takes, as JSON holds them.
+
+    Raises
+    ------
+    ValueError
+        If it is an instrument, or takes neither mono nor stereo.
+    """
     place: dict = {"prefix": prefix, "path": path, "plugin": plugin}
     _check(**place)
     instance = _instance(**place)
