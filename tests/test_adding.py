@@ -55,7 +55,7 @@ CELLS = [
     'preset: str = "report"  # which experiment\nseed: int = 0  # of nothing',
     "from vaefx_lib import config, corpora, audio, effects, figures, plots",
     'fx = effects.load("mine:Tremolo")\ndry = audio.load(corpora.load("speech")[0].path)[0]',
-    "sounds = [dry, *(fx.render(dry, 24_000, [depth]) for depth in (0.5, 1))]\nprint(config.preset(preset).name)",
+    "sounds = [dry, *(fx.render(dry, [depth], 24_000) for depth in (0.5, 1))]\nprint(config.preset(preset).name)",
     "bars = plots.plot_peaks(sounds)",
     'figures.save_figure(bars[0].figure, "peaks", preset, caption="Peaks of three sounds.");',
 ]
@@ -140,7 +140,8 @@ def test_a_preset_renders_the_added_effect_from_the_added_corpus_and_parts_its_s
     vaefx(recordings, "render", "--preset", "mine")
     parts = {}
     for part in ("train", "test"):
-        rows = json.loads((recordings / f"runs/mine/data/{part}/manifest.json").read_text())["pairs"]
+        shards = (recordings / f"runs/mine/data/{part}").glob("shard-*.json")
+        rows = [row for shard in shards for row in json.loads(shard.read_text())["rows"]]
         assert {row["effect"] for row in rows} == {"mine:Tremolo", "mda:Overdrive"}
         parts[part] = {row["speaker"] for row in rows}
     assert parts["train"] and parts["test"] and not parts["train"] & parts["test"]
