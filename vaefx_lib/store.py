@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import math
@@ -116,7 +117,7 @@ def fingerprint(*parts) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            data = _code(part) if part.suffix == ".py" else sha256(part).encode()
+            data = _code(part.read_bytes()) if part.suffix == ".py" else sha256(part).encode()
         elif isinstance(part, np.ndarray):
             data = f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
         else:
@@ -125,8 +126,9 @@ def fingerprint(*parts) -> str:
     return digest.hexdigest()
 
 
-def _code(path: Path) -> bytes:
-    tree = ast.parse(path.read_bytes())
+@functools.cache
+def _code(source: bytes) -> bytes:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
