@@ -50,7 +50,6 @@ ifdef SIDE_BY_SIDE
 MAKEFLAGS += -j3 $(if $(filter output-sync,$(.FEATURES)),-Otarget)
 # threads that wait for each other must not spin in the other notebook's way: that costs a factor of up to ten
 $(BUILT): export OMP_WAIT_POLICY := passive
-$(BUILT): export OPENBLAS_NUM_THREADS := 1
 $(BUILT): export VAEFX_SIDE_BY_SIDE := 1
 $(info nothing to render or train: notebooks side by side, each speaks when it has ended)
 else
