@@ -31,13 +31,15 @@ BUILT := $(NOTEBOOKS:%=$(RUN)/notebooks/%.ipynb)
 DATA := $(foreach subset,train valid test dummy_train dummy_test,$(RUN)/data/$(subset)/manifest.json)
 VAE := $(RUN)/vae/manifest.json
 REPORT := %/versions.py %/report.py %/report_page.py %/report_scores.py
-LIBRARY := $(filter-out %/__main__.py $(wildcard vaefx_lib/cli_*.py) %/notebooks.py %/notebook_parameters.py $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
+RUNNER := %/__main__.py $(wildcard vaefx_lib/cli_*.py) %/notebooks.py %/notebook_parameters.py
+LIBRARY := $(filter-out $(RUNNER) $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
 	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
 
 # --- lessons side by side --------------------------------------------------------------------------------------------
 # Rendering and training use every core and would slow each other down, so notebooks run one after the other. Only if
 # nothing but plots has changed since `make figures` last came to its end is there nothing to render or train: what the
-# notebooks give each other is there, none waits for another, and three run at a time: on two cores, one of them always waits for something.
+# notebooks give each other is there, none waits for another, and three run at a time: even on two cores, since one of
+# them is always starting or waiting for its kernel.
 SETTLED := $(RUN)/notebooks/.settled
 PLOTS := %plots.py %figures.py %results.py %widgets.py %_panel.py %pictures.py
 WEIGHTY := $(filter-out $(PLOTS),$(LIBRARY)) $(NOTEBOOKS:%=notebooks/%.ipynb) $(DATA) $(VAE)
@@ -74,7 +76,7 @@ report: $(READY) ## the weekly report as one page, runs/PRESET/report.html, from
 test: $(READY) ## run the tests
 	$(PY) -m pytest
 
-coverage: $(READY) ## run the tests, and show which lines and branches of the library they reach (twice the time)
+coverage: $(READY) ## run the tests, and show which lines and branches of the library they reach (takes longer)
 	$(PY) -m pytest --cov --cov-report=term
 
 study: $(READY) ## the main claims over three seeds and with seven effects, into figures/metrics.json (half an hour)

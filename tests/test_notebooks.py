@@ -36,6 +36,26 @@ def left_behind(home):
     return sorted(path.name for path in (home / "runs" / "smoke" / "notebooks").glob("*"))
 
 
+def test_a_lesson_draws_each_figure_once(home):
+    counts = """
+import matplotlib.figure
+from vaefx_lib import figures
+figures.set_style()
+draw, drawn = matplotlib.figure.Figure.draw, []
+matplotlib.figure.Figure.draw = lambda fig, renderer: (drawn.append(fig), draw(fig, renderer))
+"""
+    shows = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.ylabel('far left');"
+    saves = "figures.save_figure(plt.figure(), 'empty', preset, caption='Nothing.');"
+    write(home, "01_drawn", counts, shows, "print(len(drawn))", saves, "print(len(drawn))")
+    cells = nbformat.read(notebooks.run("01", preset="smoke"), as_version=4).cells
+    said = [out.text.strip() for cell in cells for out in cell.get("outputs", []) if out.output_type == "stream"]
+    assert said == ["1", "2"]
+    pictures = [
+        out.data["image/png"] for cell in cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})
+    ]
+    assert len(pictures) == 2
+
+
 def test_a_good_notebook_runs_here_with_the_given_parameters_and_leaves_its_copy_and_its_time(home, monkeypatch):
     # a kernel of the same name, installed by the user, must not be taken for ours
     foreign = home / "data" / "kernels" / "python3"
