@@ -216,7 +216,7 @@ def test_a_search_that_is_interrupted_still_gives_its_best(dry, reference, train
 
     monkeypatch.setattr(candidates.Task, "_judged", impatient)
     found = match(dry, reference, trained_controller, refine_s=60)
-    assert found.interrupted and found.distance in [distance for distance, _ in calls]
+    assert found.interrupted and found.distance in [distance for distance, *_ in calls]
 
 
 @pytest.mark.parametrize(

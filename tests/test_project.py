@@ -49,7 +49,7 @@ FLOORS = [
             "study",
         ),
         *("stft_distance", "loudness", "speech_quality", "search", "passages", "players"),
-        *("style", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
+        *("style", "echo_profile", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
         *("refining", "candidates"),
         *(
             "controller_material",

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from vaefx_lib import blackbox, candidates, critic, effects, passages, references, refining, style
+from vaefx_lib import blackbox, candidates, critic, echo_profile, effects, passages, references, refining, style
 from vaefx_lib.effects.mda import delay_samples
 from vaefx_lib.stft_distance import spectra
 
@@ -262,23 +262,21 @@ def test_of_an_effect_that_the_controller_does_not_know_proposals_fill_the_range
 
 def test_the_echoes_of_the_reference_are_among_the_proposals_and_with_the_other_settings(trained_controller, sounds):
     settings = np.array([0.55, 0.1, 0.3, 0.5, 0.9, 0.5])
-    cepstrum = style.measure(blackbox.wet(DELAY, sounds[1], settings, RATE_HZ)).cepstrum
-    begin, noise = np.random.default_rng(0).uniform(size=(5, 6)), critic.load().space.echo_deviation
-    found = refining.with_echoes(trained_controller, DELAY, begin, cepstrum, noise=noise, seed=3)
+    profile = echo_profile.measure(blackbox.wet(DELAY, sounds[1], settings, RATE_HZ))
+    begin, known = np.random.default_rng(0).uniform(size=(5, 6)), trained_controller.echoes[DELAY.name]
+    found = refining.with_echoes(DELAY, begin, profile, known, seed=3)
     np.testing.assert_array_equal(found[0], begin[0])
     np.testing.assert_array_equal(found[-4:], begin[1:])
     samples = delay_samples(*settings[:2])[0]
     near = [abs(tap - samples) for row in found[1:-4] for tap in delay_samples(*row[:2])]
     assert min(near) < 60
     assert len(np.unique(found[:, 4])) > 3  # the mix is tried with more than one value
-    again = refining.with_echoes(trained_controller, DELAY, begin, cepstrum, noise=noise, seed=3)
-    np.testing.assert_array_equal(again, found)
+    np.testing.assert_array_equal(refining.with_echoes(DELAY, begin, profile, known, seed=3), found)
 
 
 def test_an_effect_without_echoes_is_proposed_nothing_more(trained_controller, sounds):
-    cepstrum, begin = style.measure(sounds[0]).cepstrum, spread(4)
-    noise = critic.load().space.echo_deviation
-    assert refining.with_echoes(trained_controller, OVERDRIVE, begin, cepstrum, noise=noise) is begin
+    profile, begin = echo_profile.measure(sounds[0]), spread(4)
+    assert refining.with_echoes(OVERDRIVE, begin, profile, trained_controller.echoes[OVERDRIVE.name]) is begin
 
 
 # --- a task -----------------------------------------------------------------------------------------------------------

@@ -11,15 +11,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaefx_lib import audio, blackbox, critic, effects, passages, refining, search, sound_loss, style
+from vaefx_lib import (
+    audio,
+    blackbox,
+    critic,
+    echo_peaks,
+    echo_profile,
+    effects,
+    passages,
+    refining,
+    search,
+    sound_loss,
+    style,
+)
 from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
-ECHO_WEIGHT = 3.0  # of unlike echoes beside the distance that the critic expects, where proposals are weighed
+ECHO_WEIGHTS = 3.0, 3.0  # of echoes unlike in the cepstrum, and in lag and side, beside the distance to be expected
 SAME_SOUND = 0.2  # `sound_loss` between the same settings at two rates, below which they sound alike
 TRANSLATION_S = 3  # of the input that is compared at two rates: longer than the longest echo of mda Delay, twice
 TRANSLATIONS = 20  # values of each setting that are tried for that, and three times as many steps from the best
 SLOW_TO_LOAD = ("vst3:", "au:")  # up to many seconds each: only those that are named are tried
+FEW = 2_000  # impulse responses of an effect that is met for the first time
 FINALISTS = 4  # effects that share the second half of a search over all of them
 
 
@@ -64,10 +77,13 @@ class Task:
         references = [self._heard(passage, reference_rate_hz) for passage in references]
         self.references = _sounding(references, "the reference")
         self.wanted = _measured(self.references)
+        self.profile = echo_profile.mean([echo_profile.measure(passage) for passage in self.references])
+        self._unlike = echo_profile.unlike(self.profile)
         self.dry = [self._heard(passage, rate_hz) for passage in self.inputs]
         self.looks = [(self.dry[i % len(self.dry)], passage) for i, passage in enumerate(self.references)]
         dry = _measured(self.dry)
         self._judge = self.critic.judge(self.wanted, dry)
+        self._met: dict[str, echo_peaks.Fingerprints] = {}
         self.baseline_distance = self._judge(dry)[0]
 
     def knows(self, name: str) -> bool:
@@ -88,15 +104,7 @@ class Task:
     def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
         """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
         found = refining.propose(self.controller, effect, self.looks, count=count, seed=seed)
-        return refining.with_echoes(
-            self.controller,
-            effect,
-            found,
-            self.wanted.cepstrum,
-            noise=self.critic.space.echo_deviation,
-            sample_rate_hz=self.tried_at_hz(effect),
-            seed=seed,
-        )
+        return refining.with_echoes(effect, found, self.profile, self._echoes(effect), seed=seed)
 
     def refine(self, effect: effects.Effect, proposals: np.ndarray, **budget) -> Candidate:
         """The settings to answer with, by `refining.refine`.
@@ -110,8 +118,8 @@ class Task:
 
         def judge(settings: np.ndarray) -> float:
             try:
-                distance, unlike = self._judged(effect, settings, rate_hz)
-                return distance + ECHO_WEIGHT * unlike
+                distance, *unlike = self._judged(effect, settings, rate_hz)
+                return distance + float(np.dot(ECHO_WEIGHTS, unlike))
             except effects.EffectFailed as error:
                 failures.append(error)
                 return math.inf
@@ -131,10 +139,25 @@ class Task:
         settings = found.settings if rate_hz == self.rate_hz else self._translated(effect, found.settings)
         return Candidate(effect, settings, self.distance(effect, settings, self.rate_hz), found)
 
-    def _judged(self, effect: effects.Effect, settings, rate_hz: int) -> tuple[float, float]:
-        """What the critic says of the input at these settings; infinite where the effect gives silence."""
+    def _judged(self, effect: effects.Effect, settings, rate_hz: int) -> tuple[float, float, float]:
+        """What the critic says of the input at these settings, and how unlike its echoes are in lag and side.
+
+        Infinite where the effect gives silence; the last is 0 for an effect that makes no echoes.
+        """
         heard = self._wet(effect, settings, rate_hz)
-        return self._judge(_measured(heard)) if heard else (math.inf, math.inf)
+        if not heard:
+            return math.inf, math.inf, math.inf
+        profiles = [echo_profile.measure(sound) for sound in heard] if len(self._echoes(effect).moving) else []
+        return *self._judge(_measured(heard)), self._unlike(echo_profile.mean(profiles)) if profiles else 0.0
+
+    def _echoes(self, effect: effects.Effect) -> echo_peaks.Fingerprints:
+        """Its fingerprints: the controller has those of its effects at 24 kHz, others are rendered, a few, and kept."""
+        known, rate_hz = self.controller.echoes.get(effect.name), self.tried_at_hz(effect)
+        if known is not None and known.sample_rate_hz == rate_hz:
+            return known
+        if effect.name not in self._met:
+            self._met[effect.name] = echo_peaks.fingerprints(effect, FEW, seed=0, sample_rate_hz=rate_hz)
+        return self._met[effect.name]
 
     def _wet(self, effect: effects.Effect, settings, rate_hz: int, *, count: int | None = None) -> list[np.ndarray]:
         """Passages of the input through the effect at a rate, the first `count` or all, as they are measured.

@@ -60,7 +60,8 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
             found = echo_peaks.fingerprints(effects.load(name), count, seed=choices.seed)
             return {field: getattr(found, field) for field in echo_peaks.ARRAYS}
 
-        kept = cached(f"{name} echoes", listen, choices.n_train, of=[name], sources=[*SOURCES, "echo_peaks.py"])
+        sources = [*SOURCES, "echo_peaks.py", "echo_profile.py"]
+        kept = cached(f"{name} echoes", listen, choices.n_train, of=[name], sources=sources)
         echoes[name] = echo_peaks.Fingerprints(name, *(kept[field] for field in echo_peaks.ARRAYS))
     return Material(run, dry, drawn, {part: measured[part] for part in dry}, echoes)
 

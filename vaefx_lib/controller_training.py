@@ -35,8 +35,8 @@ INPUTS = ("measures", "embedding")  # that the network can read of a pair
 SOURCES = (  # the code that a controller depends on
     *controller_material.SOURCES,
     *("controller.py", "settings_net.py", "controller_training.py", "controller_stages.py"),
-    *("controller_calibration.py", "echo_peaks.py", "echoes.py", "sound_loss.py", "stft_distance.py"),
-    *("critic.py", "refining.py", "candidates.py"),
+    *("controller_calibration.py", "echo_profile.py", "echo_peaks.py", "echoes.py"),
+    *("sound_loss.py", "stft_distance.py", "critic.py", "refining.py", "candidates.py"),
 )
 
 

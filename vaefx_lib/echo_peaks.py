@@ -1,7 +1,6 @@
-"""Where an effect's echoes are: the peaks in the cepstrum of its response to one impulse.
+"""Where an effect's echoes are: what its response to one impulse repeats, on which side, and how strongly.
 
-They stand at the same lags in the cepstrum of any sound through the effect, which is the sum of those of the sound and
-of the response; `echoes` compares the two.
+Any sound through the effect shows echoes at the same lags in its `echo_profile`; `echoes` compares the two.
 """
 
 from __future__ import annotations
@@ -9,21 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 from scipy.stats import qmc
 
-from vaefx_lib import audio, effects, passages, style
+from vaefx_lib import audio, echo_profile, effects, passages
 
 RATE_HZ = passages.RATE_HZ
 PEAKS = 16  # of a fingerprint
-FIRST = 48  # samples (2 ms): a peak below is the colour of a filter and no echo
+TAPS = 10  # of a response
 NEAR = 12  # samples: of two peaks as near as this, only the larger is one
 FAINT = 0.01  # height of a peak that no speech would let through
+EQUAL = 0.7  # ratio of two taps above which neither is the faint one
 EVEN = 0.02  # heights far above it are compared by their ratio, those far below by their difference
 TRIED = 48  # fingerprints that tell whether an effect makes echoes
+FIRST, LONGEST = echo_profile.FIRST, echo_profile.LONGEST  # samples
 LENGTH = 98_304  # samples of a response: three of the longest echoes, one after the other
 IMPULSE = 0.25  # a level of sound, for effects that are not linear
-FLOOR = 1e-6  # of the mean power: what of a spectrum is lower is not followed
 ARRAYS = ("settings", "lags", "heights", "moving")  # of `Fingerprints`, as they are stored
 
 
@@ -37,9 +36,9 @@ class Fingerprints:
     settings : array, float32, shape (n, n_params)
         None if the effect makes no echoes, or none that a setting moves.
     lags : array, int32, shape (n, 16)
-        In samples at 24 kHz, the highest peak first.
+        In samples at 24 kHz, the strongest echo first; negative for a pre-echo.
     heights : array, float32, shape (n, 16)
-        Of the peaks of the real cepstrum; 0 where there are no more.
+        How strong it is beside what it is an echo of, roughly; 0 where there are no more.
     moving : array, int32, shape (n_moving,)
         Which settings move peaks; the others only make them higher or lower.
     sample_rate_hz : int
@@ -102,7 +101,6 @@ class Ear:
         self.impulse[0] = IMPULSE
         self.fade = (1 - np.arange(LENGTH) / passages.SAMPLES).astype(np.float32)  # a late echo loses its end
         self.heard: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-        self.colour = self._log_power(self.impulse)  # of resampling
 
     def __call__(self, settings) -> tuple[np.ndarray, np.ndarray]:
         """Lags and heights, (16,) each; all 0 where the effect fails or is silent. What was heard is remembered."""
@@ -118,16 +116,12 @@ class Ear:
             response = np.zeros(1)
         if not np.isfinite(response).all() or not response.any():
             return np.zeros(PEAKS, int), np.zeros(PEAKS)
-        cepstrum = scipy.fft.irfft(self._log_power(response) - self.colour)[: style.LONGEST]
-        return peaks(cepstrum, np.abs(cepstrum), FAINT, PEAKS)
-
-    def _log_power(self, response: np.ndarray) -> np.ndarray:
         if self.rate_hz != RATE_HZ:
             response = audio.resample(response, self.rate_hz, RATE_HZ)
         response = response[:LENGTH] * self.fade[: len(response)]
-        spectrum = scipy.fft.rfft(response, LENGTH)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        return np.log(power + np.float32(FLOOR) * power.mean() + np.float32(1e-30))
+        taps = np.diff(response, prepend=0)  # of a tap that is filtered, its onset
+        at = strongest(taps, TAPS)
+        return _between(at, taps[at])
 
 
 def _moving(ear: Ear, settings, found) -> np.ndarray:
@@ -149,14 +143,27 @@ def _moving(ear: Ear, settings, found) -> np.ndarray:
     return np.array(moving, np.int32)
 
 
-def peaks(cepstrum: np.ndarray, strength: np.ndarray, least: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lags and heights, (count,) each, of the highest peaks that are stronger than the least; 0 where there is none."""
-    s = strength[FIRST - 1 :]
-    at = np.flatnonzero(s[1:-1] > least)
-    at = at[(s[1:-1][at] >= s[:-2][at]) & (s[1:-1][at] >= s[2:][at])] + FIRST
-    at = at[np.argsort(-np.abs(cepstrum[at]), kind="stable")][: 4 * count]
-    at = at[~((np.abs(at[:, None] - at) < NEAR) & np.tri(len(at), k=-1, dtype=bool)).any(axis=1)][:count]
-    lags, heights = (np.concatenate([x, np.zeros(count - len(at), x.dtype)]) for x in (at, cepstrum[at]))
+def strongest(x: np.ndarray, count: int) -> np.ndarray:
+    """Where the largest values of either sign stand, largest first; of two as near as 12 samples only the larger."""
+    size = np.abs(x)
+    at = np.flatnonzero(size > FAINT * size.max())
+    at = at[np.argsort(-size[at], kind="stable")][: 2 * NEAR * count]  # every one that is kept may hide so many others
+    return at[~((np.abs(at[:, None] - at) < NEAR) & np.tri(len(at), k=-1, dtype=bool)).any(axis=1)][:count]
+
+
+def _between(at: np.ndarray, taps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lags and heights, (16,) each, of the echoes that taps are of stronger ones, whether after or before them."""
+    apart, ratio = np.subtract.outer(at, at), np.abs(taps)[:, None] / np.abs(taps)
+    share = (
+        np.where(ratio > EQUAL, 0.5, 1.0) * (ratio <= 1 / EQUAL) * (np.abs(apart) <= LONGEST) * (np.abs(apart) >= FIRST)
+    )
+    heights = share * np.outer(taps, taps) / np.square(taps).sum()
+    echoes = np.zeros(2 * LONGEST + 1)
+    np.add.at(echoes, np.clip(apart, -LONGEST, LONGEST) + LONGEST, heights)
+    found = strongest(echoes, PEAKS)
+    found = found[np.abs(echoes[found]) > FAINT]
+    lags, heights = np.zeros(PEAKS, int), np.zeros(PEAKS)
+    lags[: len(found)], heights[: len(found)] = found - LONGEST, echoes[found]
     return lags, heights
 
 

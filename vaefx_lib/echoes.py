@@ -1,9 +1,9 @@
 """Proposals for the settings of an effect that makes echoes, from the echoes that a reference shows.
 
 A search cannot feel its way to an echo: off by a thousandth of its range, a delay time is as wrong as any other. But
-the cepstrum of a sound shows its echoes at the very sample, whatever is said in it, because the cepstrum of a sound
-through a response is the sum of both cepstra; and the response to one impulse takes milliseconds to render. So the
-*fingerprint* of settings, the largest peaks in the cepstrum of the response, is laid on the peaks of the reference.
+the `echo_profile` of a sound shows its echoes at the very sample, whatever is said in it; and the response to one
+impulse takes milliseconds to render. So the *fingerprint* of settings, the strongest echoes between the taps of the
+response, is laid on the echoes of the reference.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import itertools
 
 import numpy as np
 
-from vaefx_lib import echo_peaks, effects, style
-from vaefx_lib.echo_peaks import NEAR, PEAKS, Ear, Fingerprints, fingerprints
+from vaefx_lib import echo_peaks, effects
+from vaefx_lib.echo_peaks import LONGEST, NEAR, PEAKS, Ear, Fingerprints, fingerprints
 
 __all__ = ["Fingerprints", "fingerprints", "propose"]
 
-CLEAR = 4.5  # deviations by which a peak of the reference stands out of the speech
-SHOWN = 64  # of these peaks, at most
+SHOWN = 64  # echoes of the reference, at most
 NUDGE = 0.001  # of a setting, to see how fast the peaks move
-STARTS = 80  # fingerprints of which each is moved onto the reference
+STARTS = 120  # fingerprints of which each is moved onto the reference
+AIMS, NEAREST = 8, 3  # the strongest echoes of the reference; fingerprints that lead to each pair of them
 APART = 0.004  # of them, in at least one setting that moves peaks
 MIXES = 200  # fingerprints whose other settings are tried
+UNKEPT = 0.1  # what an echo that is not there weighs, while the settings that scale it are still any
 STEPS = (  # how far settings may go, reach around a peak (per root of its lag; at most), how many stay, mixes for each
-    (0.02, 0.5, 40, 32, 4),
-    (0.002, 0.1, 12, 12, 8),
+    (0.02, 0.5, 40, 24, 8),
+    (0.002, 0.1, 12, 12, 9),
     (0.0005, 0.0, 3, 12, 0),
 )
 WIDE = (3.0, 400)  # the reach at which fingerprints are first compared
@@ -34,23 +35,21 @@ CHOICES = 8  # of peaks for each
 
 
 def propose(
-    effect: effects.Effect, cepstrum: np.ndarray, known: Fingerprints, *, noise: np.ndarray, seed: int, count: int = 4
+    effect: effects.Effect, profile: np.ndarray, known: Fingerprints, *, seed: int, count: int = 4
 ) -> np.ndarray:
     """Settings whose echoes are those of a reference: where a search for the rest should begin.
 
-    Fingerprints that are roughly alike are moved onto the reference: two of their peaks are laid on two of its peaks,
-    in all ways, and the way that explains most peaks and promises fewest that are not there is taken. Then closer
-    again, while the settings that move no peaks are exchanged for others.
+    Fingerprints that are roughly alike, or lead to two echoes of the reference, are moved onto it: two of their peaks
+    are laid on two of its peaks, in all ways, and the way that explains most peaks and promises fewest that are not
+    there is taken. Then closer again, while the settings that move no peaks are exchanged for others.
 
     Parameters
     ----------
     effect : Effect
-    cepstrum : array, shape (34000,)
-        Of the reference at 24 kHz, or the mean over its passages: `style.Style.cepstrum`.
+    profile : array, shape (68001,)
+        Of the reference, or the mean over its passages: `echo_profile.measure`.
     known : Fingerprints
         Of this effect.
-    noise : array, shape (34000,)
-        Deviation of the cepstrum of dry sound at each lag, up to a factor: `style.Space.echo_deviation`.
     seed : int
     count : int
 
@@ -62,31 +61,31 @@ def propose(
     Raises
     ------
     ValueError
-        For fingerprints of another effect, or arrays that are not as above.
+        For fingerprints of another effect, or a profile that is not as above.
 
     References
     ----------
-    Bogert, Healy, Tukey: The quefrency alanysis of time series for echoes, 1963. Fischler and Bolles: Random sample
-    consensus, Communications of the ACM 24, 1981, for the guesses from two peaks.
+    Fischler and Bolles: Random sample consensus, Communications of the ACM 24, 1981, for the guesses from two peaks.
 
     Used in `05_controller_training`.
     """
-    _check(effect, cepstrum, known, noise, count)
-    wanted = _Wanted(np.asarray(cepstrum, np.float32), noise)
+    _check(effect, profile, known, count)
+    wanted = _Wanted(np.asarray(profile, np.float32))
     if not len(known.settings) or not len(wanted.lags):
         return np.zeros((0, len(effect.params)))
     ear, rng = Ear(effect, known.sample_rate_hz), np.random.default_rng(seed)
     moving, still = known.moving, np.setdiff1d(np.arange(len(effect.params)), known.moving)
     order = np.argsort(-wanted.scores(known.lags, known.heights, wanted.table(*WIDE))[0], kind="stable")
     mixes = known.settings[order[:MIXES]][:, still]
-    order = order[: 8 * STARTS]
+    order = np.concatenate([wanted.nearest(known.lags, known.heights), order[: 8 * STARTS]])
     near = known.settings[order].astype(float)
     ear.heard.update(zip((row.tobytes() for row in near), zip(known.lags[order], known.heights[order])))
     pool = _distinct(near, moving, APART, STARTS)
     for within, share, widest, keep, mixed in STEPS:
         table, guesses = wanted.table(share, widest), 2 if within == STEPS[0][0] else 1
         moved = [moved for start in pool for moved in _moved(ear, wanted, start, moving, within, table)[:guesses]]
-        values = [wanted.score(ear(settings), table) for settings in moved]
+        rate = wanted.covered if within == STEPS[0][0] else wanted.score
+        values = [rate(ear(settings), table) for settings in moved]
         pool = _distinct([moved[i] for i in np.argsort(-np.array(values), kind="stable")], moving, NUDGE / 10, keep)
         rated = []
         for settings in pool:
@@ -99,29 +98,45 @@ def propose(
 
 
 class _Wanted:
-    """The peaks of a reference."""
+    """The echoes of a reference."""
 
-    def __init__(self, cepstrum: np.ndarray, noise: np.ndarray):
-        deviations = np.abs(cepstrum / noise)
-        deviations /= max(float(np.median(deviations[240:6000])) / 0.6745, 1e-9)  # a short sound has more noise
-        lags, heights = echo_peaks.peaks(cepstrum, deviations, CLEAR, SHOWN)
-        self.lags, self.even = lags[heights != 0], echo_peaks.even(heights[heights != 0])
+    def __init__(self, profile: np.ndarray):
+        at = echo_peaks.strongest(profile, SHOWN)
+        self.lags, self.even = at - LONGEST, echo_peaks.even(profile[at])
+
+    def nearest(self, lags, heights) -> np.ndarray:
+        """Of fingerprints, (n, 16) each, those few whose two highest peaks lie nearest to each pair of its highest."""
+        lags, heights = lags[:, :2], heights[:, :2]
+        misses = [
+            np.where(heights * even > 0, np.abs(lags - lag) / np.sqrt(abs(lag)), np.inf).min(axis=1)
+            for lag, even in zip(self.lags[:AIMS], self.even)
+        ]  # (n,) each
+        pairs = itertools.combinations_with_replacement(misses, 2)
+        return np.concatenate([np.argsort(one + other, kind="stable")[:NEAREST] for one, other in pairs])
 
     def table(self, share: float, widest: float) -> np.ndarray:
-        """The strongest peak, for either sign, within reach of each lag: indices (2, 34000), -1 for none."""
-        table = np.full((2, style.LONGEST), -1)
+        """The strongest peak, for either sign, within reach of each lag: indices (2, 68001), -1 for none."""
+        table = np.full((2, 2 * LONGEST + 1), -1)
         for i in np.argsort(np.abs(self.even)):
-            reach = int(np.clip(share * np.sqrt(self.lags[i]), 3, widest))
-            table[int(self.even[i] > 0), max(0, self.lags[i] - reach) : self.lags[i] + reach + 1] = i
+            reach = int(np.clip(share * np.sqrt(np.abs(self.lags[i])), 3, widest))
+            at = self.lags[i] + LONGEST
+            table[int(self.even[i] > 0), max(0, at - reach) : at + reach + 1] = i
         return table
 
     def score(self, fingerprint, table) -> float:
         """`scores` of a single one."""
         return float(self.scores(fingerprint[0][None], fingerprint[1][None], table)[0][0])
 
+    def covered(self, fingerprint, table) -> float:
+        """How much of the reference the peaks of a fingerprint explain, however high they are."""
+        lags, heights = fingerprint
+        taken = self.scores(lags[None], heights[None], table)[1][0]
+        there = self.even[taken[taken >= 0]]
+        return float(np.square(there).sum() - UNKEPT * np.square(echo_peaks.even(heights[taken < 0])).sum())
+
     def scores(self, lags, heights, table) -> tuple[np.ndarray, np.ndarray]:
         """How much of the reference peaks (n, 16) explain, (n,), and which peak each is taken for, -1 for none."""
-        taken = np.where(heights == 0, -1, table[(heights > 0).astype(int), lags])
+        taken = np.where(heights == 0, -1, table[(heights > 0).astype(int), lags + LONGEST])
         again = (taken[:, :, None] == taken[:, None, :]) & np.tri(PEAKS, k=-1, dtype=bool)
         taken[again.any(axis=2)] = -1  # each peak of the reference is explained once, by the highest
         promised, there = echo_peaks.even(heights), np.where(taken >= 0, self.even[taken], 0)
@@ -144,7 +159,7 @@ def _moved(ear: Ear, wanted: _Wanted, settings, moving, within: float, table) ->
     changes = np.concatenate(changes)
     inside = (settings[moving] + changes >= 0) & (settings[moving] + changes <= 1) & (np.abs(changes) <= within)
     changes = changes[inside.all(axis=1)]
-    expected = np.clip(np.rint(lags + changes @ slopes.T), 0, style.LONGEST - 1).astype(int)
+    expected = np.clip(np.rint(lags + changes @ slopes.T), -LONGEST, LONGEST).astype(int)
     values, taken = wanted.scores(expected, np.broadcast_to(heights, expected.shape), table)
     order = np.argsort(-values, kind="stable")
     guesses = []
@@ -166,7 +181,7 @@ def _slopes(ear: Ear, settings, lags, heights, moving) -> np.ndarray:
         nudged[k] += NUDGE if settings[k] < 0.5 else -NUDGE
         others, tall = ear(nudged)
         distance = np.abs(others - lags[:, None])
-        distance[np.abs(tall - heights[:, None]) >= np.abs(heights[:, None]) / 2] = style.LONGEST
+        distance[np.abs(tall - heights[:, None]) >= np.abs(heights[:, None]) / 2] = LONGEST
         at = distance.argmin(axis=1)
         seen = distance[np.arange(PEAKS), at] < 200 * NUDGE / 0.001
         slopes[:, column] = np.where(seen, (others[at] - lags) / (nudged[k] - settings[k]), 0)
@@ -193,13 +208,10 @@ def _distinct(candidates, moving, apart: float, keep: int) -> list[np.ndarray]:
     return kept
 
 
-def _check(effect, cepstrum, known, noise, count) -> None:
+def _check(effect, profile, known, count) -> None:
     if known.effect != effect.name:
         raise ValueError(f"the fingerprints are of {known.effect}, not of {effect.name}")
-    for name, values in {"cepstrum": cepstrum, "noise": noise}.items():
-        if np.shape(values) != (style.LONGEST,) or not np.isfinite(values).all():
-            raise ValueError(f"{name} has the shape {np.shape(values)}: it must be ({style.LONGEST},), all finite")
-    if not np.all(noise > 0):
-        raise ValueError(f"noise is {np.min(noise)} at lag {np.argmin(noise)}: it must be above 0")
+    if np.shape(profile) != (2 * LONGEST + 1,) or not np.isfinite(profile).all():
+        raise ValueError(f"profile has the shape {np.shape(profile)}: it must be ({2 * LONGEST + 1},), all finite")
     if count < 1:
         raise ValueError(f"count is {count}: it must be at least 1")

@@ -19,7 +19,7 @@ import joblib
 import numpy as np
 from scipy.stats import qmc
 
-from vaefx_lib import blackbox, echo_peaks, echoes, effects, passages, search
+from vaefx_lib import blackbox, echo_peaks, echoes, effects, search
 from vaefx_lib.controller import Controller
 from vaefx_lib.stft_distance import spectra
 
@@ -33,7 +33,6 @@ TRIED_FIRST = PROPOSING / (PROPOSING + 1 - WEIGHING)  # of a number of settings:
 QUICK = 24  # proposals where no time is given
 PROPOSALS = 600  # the most
 MIXED = 12  # proposals whose other settings are tried with each proposal of the right echoes
-FEW = 2_000  # impulse responses of an effect that is met for the first time
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,14 +208,7 @@ def propose(
 
 
 def with_echoes(
-    controller: Controller,
-    effect: effects.Effect,
-    begin: np.ndarray,
-    cepstrum: np.ndarray,
-    *,
-    noise: np.ndarray,
-    sample_rate_hz: int = passages.RATE_HZ,
-    seed: int = 0,
+    effect: effects.Effect, begin: np.ndarray, profile: np.ndarray, known: echo_peaks.Fingerprints, *, seed: int = 0
 ) -> np.ndarray:
     """Settings that make the echoes of a reference, and `begin`.
 
@@ -224,16 +216,12 @@ def with_echoes(
 
     Parameters
     ----------
-    controller : Controller
-        It knows the echoes of its effects at 24 kHz; of others and at other rates a few are rendered here.
     effect : Effect
     begin : array, shape (n, n_params)
-    cepstrum : array, shape (34000,)
-        Of the reference.
-    noise : array, shape (34000,)
-        As `echoes.propose` takes it.
-    sample_rate_hz : int
-        At which the effect will run.
+    profile : array, shape (68001,)
+        Of the reference: `echo_profile.measure`.
+    known : Fingerprints
+        Of the effect, at the rate at which it will run.
     seed : int
 
     Returns
@@ -242,10 +230,7 @@ def with_echoes(
 
     Used in `05_controller_training`.
     """
-    known = controller.echoes.get(effect.name)
-    if known is None or known.sample_rate_hz != sample_rate_hz:
-        known = echo_peaks.fingerprints(effect, FEW, seed=0, sample_rate_hz=sample_rate_hz)
-    found = echoes.propose(effect, cepstrum, known, noise=noise, seed=seed)
+    found = echoes.propose(effect, profile, known, seed=seed)
     if not len(found):
         return begin
     rng = np.random.default_rng(seed)
