@@ -27,7 +27,7 @@ from vaefx_lib import (
 from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
-ECHO_WEIGHTS = 3.0, 3.0  # of echoes unlike in the cepstrum, and in lag and side, beside the distance to be expected
+ECHO_WEIGHTS = 3.0, 6.0  # of echoes unlike in the cepstrum, and in lag and side, beside the distance to be expected
 SAME_SOUND = 0.2  # `sound_loss` between the same settings at two rates, below which they sound alike
 TRANSLATION_S = 3  # of the input that is compared at two rates: longer than the longest echo of mda Delay, twice
 TRANSLATIONS = 20  # values of each setting that are tried for that, and three times as many steps from the best

@@ -260,6 +260,4 @@ def with_echoes(
     rng = np.random.default_rng(seed)
     mixed = begin[rng.integers(len(begin), size=(MIXED, len(found)))]  # (MIXED, proposals, n_params)
     mixed[..., known.moving] = found[:, known.moving]
-    mixed, both = mixed.reshape(-1, begin.shape[1]), min(len(begin) - 1, MIXED * len(found))
-    by_turns = np.stack([mixed[:both], begin[1 : both + 1]], axis=1).reshape(-1, begin.shape[1])
-    return np.concatenate([begin[:1], found, by_turns, mixed[both:], begin[both + 1 :]])
+    return np.concatenate([begin[:1], found, mixed.reshape(-1, begin.shape[1]), begin[1:]])
