@@ -21,7 +21,7 @@ EQUAL = 0.7  # ratio of two taps above which neither is the faint one
 EVEN = 0.02  # heights far above it are compared by their ratio, those far below by their difference
 TRIED = 48  # fingerprints that tell whether an effect makes echoes
 FIRST, LONGEST = echo_profile.FIRST, echo_profile.LONGEST  # samples
-LENGTH = 98_304  # samples of a response: three of the longest echoes, one after the other
+LENGTH = 2 * LONGEST  # samples of a response: two of the longest echoes, one after the other
 IMPULSE = 0.25  # a level of sound, for effects that are not linear
 ARRAYS = ("settings", "lags", "heights", "moving")  # of `Fingerprints`, as they are stored
 
@@ -119,7 +119,8 @@ class Ear:
         if self.rate_hz != RATE_HZ:
             response = audio.resample(response, self.rate_hz, RATE_HZ)
         response = response[:LENGTH] * self.fade[: len(response)]
-        taps = np.diff(response, prepend=0)  # of a tap that is filtered, its onset
+        taps = response.copy()
+        taps[1:] -= response[:-1]  # of a tap that is filtered, its onset
         at = strongest(taps, TAPS)
         return _between(at, taps[at])
 

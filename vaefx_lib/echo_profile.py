@@ -24,7 +24,8 @@ LOUD = 0.9  # quantile of that level over time
 FLOOR = 1e-3  # of that (-30 dB): what is still quieter weighs no more
 WHITENED = 401  # bins of 0.18 Hz: the colour of the sound, finer than a filter and coarser than a comb
 LEAST = 1e-3  # of all energy: what a lag has to be measured on, at least
-LENGTH = scipy.fft.next_fast_len(passages.SAMPLES + LONGEST, real=True)
+BLOCK = 16  # samples: of what lags are measured on, which is as smooth as the level
+LAGS = np.arange(-LONGEST, LONGEST + 1)
 WIDTHS = (1, 17)  # samples over which two echoes may miss each other and still be alike
 
 
@@ -69,8 +70,9 @@ def measure(sound) -> np.ndarray:
     weights = 1 / (level / loud + np.float32(FLOOR))
     white = _whitened(x)
     power = np.square(white)
-    explained, by = (_correlation(a, b) for a, b in ((white * weights, white), (weights, power)))
-    by = np.maximum(by, 0)
+    explained = _correlation(white * weights, white, LONGEST)
+    by = _correlation(*(_blocks(of) for of in (weights, power)), LONGEST // BLOCK + 1) / BLOCK  # smooth over the lags
+    by = np.interp(LAGS, BLOCK * (np.arange(len(by)) - len(by) // 2), np.maximum(by, 0)).astype(np.float32)
     least = np.float32(LEAST * power.sum())
     deviations = explained / np.sqrt(by + least)
     usual = uniform_filter1d(np.abs(deviations), BROAD) / np.float32(0.8)
@@ -110,10 +112,15 @@ def _whitened(x: np.ndarray) -> np.ndarray:
     return scipy.fft.irfft(spectrum / (size + np.float32(1e-3) * size.max()))[: len(x)]
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Sum over t of a[t] b[t - lag], for each lag from -34000 to 34000."""
-    both = scipy.fft.irfft(scipy.fft.rfft(a, LENGTH) * np.conj(scipy.fft.rfft(b, LENGTH)), LENGTH)
-    return np.concatenate([both[-LONGEST:], both[: LONGEST + 1]])
+def _blocks(x: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(x, np.arange(0, len(x), BLOCK))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, most: int) -> np.ndarray:
+    """Sum over t of a[t] b[t - lag], for each lag from minus `most` to `most`."""
+    length = scipy.fft.next_fast_len(len(a) + most, real=True)
+    both = scipy.fft.irfft(scipy.fft.rfft(a, length) * np.conj(scipy.fft.rfft(b, length)), length)
+    return np.concatenate([both[-most:], both[: most + 1]])
 
 
 def _smooth(x: np.ndarray, width: int) -> np.ndarray:
