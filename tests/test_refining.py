@@ -100,31 +100,13 @@ def test_only_the_likeliest_samples_count(dry, hear, monkeypatch):
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
-def test_a_search_with_a_judge_that_knows_the_truth_comes_nearer_to_it(dry, hear, knowing):
-    nearer = []
-    for seed in range(4):
-        proposals = spread(40, seed=seed)
-        before = refine(knowing, hear, proposals[:20], dry)
-        after = refine(knowing, hear, proposals, dry, evaluations=75, seed=seed)
-        assert ((after.settings >= 0) & (after.settings <= 1)).all()
-        nearer.append(knowing(before.settings) - knowing(after.settings))
-    assert min(nearer) >= 0 and np.mean(nearer) > 0.02
-
-
-def test_the_second_half_is_bred_from_the_likely_ones_of_the_first(dry, hear, knowing):
-    """With a judge that loves one proposal, all others are of its values but for those that moved a bit."""
-    proposals, judged = spread(40), []
-    loved = proposals[7]
-
-    def judge(settings):
-        judged.append(settings)
-        return 0.0 if (settings == loved).all() else 50.0
-
-    refine(judge, hear, proposals, dry, evaluations=math.floor(40 / refining.TRIED_FIRST))
-    first, second = np.array(judged[:20]), np.array(judged[20:])
-    np.testing.assert_array_equal(first, proposals[:20])
-    assert len(second) == 20 and (second == loved).mean() > 0.5
-    assert 0 < np.abs(second - loved).max() < 6 * refining.MOVE
+@pytest.mark.parametrize("seed", range(3))
+def test_a_search_never_makes_what_is_expected_worse_and_mostly_better(dry, hear, knowing, seed):
+    proposals = spread(12, seed=seed)
+    before = refine(knowing, hear, proposals, dry)
+    after = refine(knowing, hear, proposals, dry, evaluations=60, seed=seed)
+    assert after.expected <= before.expected and after.expected_dry == before.expected_dry
+    assert ((after.settings >= 0) & (after.settings <= 1)).all()
 
 
 def test_a_search_goes_where_no_proposal_was(dry, hear, knowing):
@@ -242,7 +224,7 @@ def interrupting(function, at):
 def test_interrupted_among_the_proposals_it_answers_with_those_that_were_judged(dry, hear, knowing):
     proposals = np.concatenate([spread(5), [TRUTH], spread(60, seed=1)])
     found = refine(interrupting(knowing, 40), hear, proposals, dry, budget_s=60)
-    assert found.interrupted and found.evaluations == 33  # the first half, in one whole batch and a smaller one
+    assert found.interrupted and found.evaluations == refining.QUICK
     np.testing.assert_array_equal(found.settings, TRUTH)
 
 
@@ -284,8 +266,7 @@ def test_the_echoes_of_the_reference_are_among_the_proposals_and_with_the_other_
     begin, known = np.random.default_rng(0).uniform(size=(5, 6)), trained_controller.echoes[DELAY.name]
     found = refining.with_echoes(DELAY, begin, profile, known, seed=3)
     np.testing.assert_array_equal(found[0], begin[0])
-    rows = {row.tobytes() for row in found}
-    assert len(found) == 1 + 4 + 4 * (1 + refining.MIXED) and all(row.tobytes() in rows for row in begin)
+    np.testing.assert_array_equal(found[-4:], begin[1:])
     samples = delay_samples(*settings[:2])[0]
     near = [abs(tap - samples) for row in found[1:4] for tap in delay_samples(*row[:2])]
     assert min(near) <= 3

@@ -4,8 +4,7 @@ Many settings are proposed, each is rendered, and the critic says how far from t
 for what the critic likes best would be to search for its mistakes. So the proposals are weighed by what it says of
 them, as samples of the settings that may have made the reference, and the answer is the one with the least *expected*
 distance: the mean of its distances from all samples' sounds, each measured exactly. To leave the sound dry is one of
-the answers. Where there is time for a search, more samples are bred from those with most weight, and settings that
-lower the expected distance are searched from there on.
+the answers. A search for settings that lower the expected distance goes on from there.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ LIKELY = 40  # samples, those that the critic expects most of
 HURRIED = 4  # of them where Ctrl-C cuts their weighing short
 SAMPLED = 16  # of them that a search is held against
 WINDOWS = (512, 2048, 8192)  # samples: of the distances between sounds
-MOVE = 0.1  # deviation of a setting that moves from where it was found likely
 PROPOSING, WEIGHING = 0.4, 0.65  # shares of a time after which no more is proposed, and the search begins
 TRIED_FIRST = PROPOSING / (PROPOSING + 1 - WEIGHING)  # of a number of settings: proposals; the search has the others
 QUICK = 24  # proposals where no time is given
@@ -82,8 +80,7 @@ def refine(
     hear : callable
         From settings to the sound, shape (samples,), or None if they are of no use.
     proposals : array, shape (n, n_params)
-        Judged in this order, some of them whatever the budget. With a budget the first half of them; then as many that
-        are bred from the likely ones.
+        Judged in this order, some of them whatever the budget.
     dry : array, shape (samples,)
         What is heard if the sound is left as it is.
     budget_s, evaluations : float and int, optional
@@ -102,7 +99,6 @@ def refine(
     References
     ----------
     The answer of least expected loss: Berger, Statistical Decision Theory and Bayesian Analysis, 1985, section 4.4.
-    Samples in generations: Cappe, Guillin, Marin, Robert: Population Monte Carlo, 2004.
 
     Used in `05_controller_training`.
     """
@@ -111,21 +107,15 @@ def refine(
     judged: list[float] = []
     if evaluations:
         proposals = proposals[: math.ceil(TRIED_FIRST * evaluations)]
-    tried, rng = np.array(proposals, np.float64), np.random.default_rng([seed, 2])
-    own = math.ceil(len(tried) / 2) if budget_s or evaluations else len(tried)
     try:
-        for most, until in ((own, PROPOSING / 2), (len(tried), PROPOSING)):
-            while (at := len(judged)) < most and not (judged and time.monotonic() - began > until * whole_s):
-                rows = slice(at, min(at + QUICK, most))
-                if most > own and np.isfinite(judged).any():
-                    tried[rows] = _bred(tried[:at], np.array(judged), len(tried[rows]), rng)
-                judged += blackbox.in_threads(judge, tried[rows], workers=workers)
-                told(PROPOSING * len(judged) / len(tried), min(judged))
+        while len(judged) < len(proposals) and not (judged and time.monotonic() - began > PROPOSING * whole_s):
+            judged += blackbox.in_threads(judge, proposals[len(judged) : len(judged) + QUICK], workers=workers)
+            told(PROPOSING * len(judged) / len(proposals), min(judged))
     except KeyboardInterrupt:
         if not judged:
             raise
         interrupted = True
-    weigh = functools.partial(_weigh, np.array(judged), tried, hear, dry, workers=workers)
+    weigh = functools.partial(_weigh, np.array(judged), proposals, hear, dry, workers=workers)
     try:
         weighed = weigh(LIKELY)
     except KeyboardInterrupt:
@@ -161,21 +151,6 @@ def refine(
     return Refined(best, least, float(expected[-1]), count, time.monotonic() - began, interrupted)
 
 
-def _bred(settings, values, count: int, rng) -> np.ndarray:
-    """New settings, (count, n_params): each takes its values from two likely ones, and now and then moves one a bit."""
-    weights = _weights(values)
-    one, other = (settings[rng.choice(len(settings), size=count, p=weights)] for _ in range(2))
-    bred = np.where(rng.random(one.shape) < 0.5, one, other)
-    moves = np.where(rng.random(one.shape) < 1 / one.shape[1], rng.normal(scale=MOVE, size=one.shape), 0)
-    return np.clip(bred + moves, 0, 1)
-
-
-def _weights(values: np.ndarray) -> np.ndarray:
-    """How likely settings are beside each other, by what the judge says of them; they sum to 1."""
-    weights = np.exp((values.min() - values) / TEMPERATURE)
-    return weights / weights.sum()
-
-
 def _weigh(
     values, proposals, hear, dry, most: int, *, workers
 ) -> tuple[np.ndarray, list, np.ndarray, np.ndarray] | None:
@@ -186,7 +161,8 @@ def _weigh(
     likely = likely[np.array([sound is not None for sound in heard], bool)]
     if not len(likely):
         return None
-    weights = _weights(values[likely])
+    weights = np.exp((values[likely[0]] - values[likely]) / TEMPERATURE)
+    weights /= weights.sum()
     sounding = [sound for sound in heard if sound is not None]
     samples = blackbox.in_threads(lambda sound: spectra(sound, WINDOWS), sounding, workers=workers)
     answers = [*samples, spectra(dry, WINDOWS)]
