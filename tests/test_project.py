@@ -296,10 +296,10 @@ def tree(tmp_path):
     return tmp_path
 
 
-def make(folder, *arguments):
+def make(folder, *arguments, ready=("READY=ready",)):
     inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PRESET", "VAEFX_HOME", "PYTHON", "TIMEOUT_S")
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
-    command = ["make", "READY=ready", *arguments]
+    command = ["make", *ready, *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180, check=False
     )
@@ -453,6 +453,53 @@ def test_what_lessons_print_is_not_mixed_up(tree):
     for name in ALL:
         (at,) = (i for i, line in enumerate(lines) if line == f"{name} says so, threads passive")
         assert f"notebooks/{name}.ipynb" in lines[at - 1]  # its own command
+
+
+# Takes the place of the `python` of someone's own environment: what pip is asked is noted, lessons are the stand-in's.
+OWN_PYTHON = """#!/bin/sh
+case "$*" in
+*sys.prefix*) echo prefix;;
+"-m pip"*) echo "$@" >> asked.txt;;
+"-m vaefx_lib"*) shift 2; exec sh stand_in.sh "$@";;
+*) exec '{real}' "$@";;
+esac
+"""
+
+
+@pytest.fixture
+def own(tree, monkeypatch):
+    """Runs every lesson of `tree` in an environment of one's own, the `python` on the path; what pip is asked."""
+    (tree / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["click>=8.1"]\n[project.optional-dependencies]\ntest = ["pytest>=8.3"]\n'
+    )
+    for name in ("bin", "prefix"):
+        (tree / name).mkdir()
+    (tree / "bin" / "python").write_text(OWN_PYTHON.format(real=sys.executable))
+    (tree / "bin" / "python").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tree / 'bin'}:{os.environ['PATH']}")
+
+    def run():
+        (tree / "ran.txt").write_text("")
+        (tree / "asked.txt").write_text("")
+        edit(tree / "vaefx_lib/plots.py")
+        done = make(tree, "figures", "PYTHON=python", ready=())
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert sorted((tree / "ran.txt").read_text().split()) == ALL
+        return (tree / "asked.txt").read_text().splitlines()
+
+    return run
+
+
+def test_an_environment_that_has_everything_is_left_as_it_is(own):
+    assert own() == ["-m pip install --no-deps -e ."]
+    assert own() == []  # nothing but the lessons
+
+
+def test_an_environment_that_lacks_something_gets_it(own, tree):
+    text = (tree / "pyproject.toml").read_text()
+    for lacking in ("click>=99", "no-such-package>=1"):
+        (tree / "pyproject.toml").write_text(text.replace("click>=8.1", lacking))
+        assert own() == ["-m pip install -c constraints.txt -e .[test]"]
 
 
 def test_presets_live_side_by_side(tree):
