@@ -99,7 +99,8 @@ class Task:
 
         Infinite where the effect gives silence.
         """
-        return self._judged(effect, settings, rate_hz)[0]
+        heard = self._wet(effect, settings, rate_hz)
+        return self._judge(_measured(heard))[0] if heard else math.inf
 
     def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
         """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
@@ -144,11 +145,12 @@ class Task:
 
         Infinite where the effect gives silence; the last is 0 for an effect that makes no echoes.
         """
-        heard = self._wet(effect, settings, rate_hz)
+        heard, unlike = self._wet(effect, settings, rate_hz), 0.0
         if not heard:
             return math.inf, math.inf, math.inf
-        profiles = [echo_profile.measure(sound) for sound in heard] if len(self._echoes(effect).moving) else []
-        return *self._judge(_measured(heard)), self._unlike(echo_profile.mean(profiles)) if profiles else 0.0
+        if len(self._echoes(effect).moving):
+            unlike = self._unlike(echo_profile.mean([echo_profile.measure(sound) for sound in heard]))
+        return *self._judge(_measured(heard)), unlike
 
     def _echoes(self, effect: effects.Effect) -> echo_peaks.Fingerprints:
         """Its fingerprints: the controller has those of its effects at 24 kHz, others are rendered, a few, and kept."""

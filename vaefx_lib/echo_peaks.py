@@ -155,9 +155,8 @@ def strongest(x: np.ndarray, count: int) -> np.ndarray:
 def _between(at: np.ndarray, taps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lags and heights, (16,) each, of the echoes that taps are of stronger ones, whether after or before them."""
     apart, ratio = np.subtract.outer(at, at), np.abs(taps)[:, None] / np.abs(taps)
-    share = (
-        np.where(ratio > EQUAL, 0.5, 1.0) * (ratio <= 1 / EQUAL) * (np.abs(apart) <= LONGEST) * (np.abs(apart) >= FIRST)
-    )
+    share = np.where(ratio > EQUAL, 0.5, 1.0)  # of two alike, each is an echo of the other
+    share[(ratio > 1 / EQUAL) | (np.abs(apart) < FIRST) | (np.abs(apart) > LONGEST)] = 0
     heights = share * np.outer(taps, taps) / np.square(taps).sum()
     echoes = np.zeros(2 * LONGEST + 1)
     np.add.at(echoes, np.clip(apart, -LONGEST, LONGEST) + LONGEST, heights)
