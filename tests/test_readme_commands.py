@@ -353,13 +353,13 @@ def test_the_weekly_report_is_a_page(reported_home, tmp_path, monkeypatch):
     shutil.copytree(reported_home, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
     page = tmp_path / "runs" / "smoke" / "report.html"
-    for line in ("make report", "make report SINCE=2026-11-19"):
-        page.unlink()
-        make(line, "PRESET=smoke", "DAY=2026-11-20")
-        assert page.is_file()
     page.unlink()
-    vaefx("vaefx report --preset smoke --since 2026-11-19", "--day", "2026-11-20")
+    make("make report", "PRESET=smoke", "DAY=2026-11-20")
     assert "Weekly report, 2026-11-20" in page.read_text()
+    page.unlink()
+    vaefx("vaefx report --preset smoke --since 2026-11-19", "--day", "2026-11-21")
+    assert "Weekly report, 2026-11-21" in page.read_text()
+    assert recipe("make report SINCE=2026-11-19") == ["vaefx report --preset report --since '2026-11-19' --day ''"]
 
 
 # --- make -------------------------------------------------------------------------------------------------------------
