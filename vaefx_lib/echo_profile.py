@@ -71,7 +71,7 @@ def measure(sound) -> np.ndarray:
     white = _whitened(x)
     power = np.square(white)
     explained = _correlation(white * weights, white, LONGEST)
-    by = _correlation(*(_blocks(of) for of in (weights, power)), LONGEST // BLOCK + 1) / BLOCK  # smooth over the lags
+    by = _correlation(_blocks(weights), _blocks(power), LONGEST // BLOCK + 1) / BLOCK  # smooth over the lags
     by = np.interp(LAGS, BLOCK * (np.arange(len(by)) - len(by) // 2), np.maximum(by, 0)).astype(np.float32)
     least = np.float32(LEAST * power.sum())
     deviations = explained / np.sqrt(by + least)
