@@ -101,6 +101,21 @@ def spoken_home(spoken, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def spoken_passages():
+    """A passage of 5.46 s each of eight speakers; not to be changed."""
+    from vaefx_lib import audio, corpora, passages
+
+    found = {}
+    for utterance in corpora.load("speech"):
+        sound = found.get(utterance.speaker, np.zeros(0, np.float32))
+        if (sound.size or len(found) < 8) and len(sound) < passages.SAMPLES:
+            found[utterance.speaker] = np.append(
+                sound, audio.load(utterance.path, sample_rate_hz=passages.RATE_HZ)[0][0]
+            )
+    return [audio.peak_level(sound[: passages.SAMPLES]) for sound in found.values()]
+
+
+@pytest.fixture(scope="session")
 def controlled(spoken):
     """`spoken` with a controller that is trained for a moment."""
     sizes = {"n_passages": 16, "n_train": 96, "n_valid": 12, "width": 32}

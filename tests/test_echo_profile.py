@@ -5,20 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaefx_lib import audio, corpora, echo_profile, passages, style
+from vaefx_lib import audio, echo_profile, passages, style
 
 RATE_HZ, LONGEST = 24_000, echo_profile.LONGEST
-
-
-@pytest.fixture(scope="module")
-def speech():
-    """A passage of 5.46 s each of two speakers."""
-    found = {}
-    for utterance in corpora.load("speech"):
-        sound = found.get(utterance.speaker, np.zeros(0, np.float32))
-        if (sound.size or len(found) < 2) and len(sound) < passages.SAMPLES:
-            found[utterance.speaker] = np.append(sound, audio.load(utterance.path, sample_rate_hz=RATE_HZ)[0][0])
-    return [audio.peak_level(sound[: passages.SAMPLES]) for sound in found.values()]
 
 
 def with_taps(sound, taps):
@@ -38,24 +27,24 @@ def highest(profile, beyond=1_200):
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("lag", [1_500, 9_377, 31_000])
 @pytest.mark.parametrize("gain", [0.1, 0.4, -0.3])
-def test_an_echo_is_found_at_its_lag_and_with_its_sign(speech, which, lag, gain):
-    profile = echo_profile.measure(with_taps(speech[which], {0: 1, lag: gain}))
+def test_an_echo_is_found_at_its_lag_and_with_its_sign(spoken_passages, which, lag, gain):
+    profile = echo_profile.measure(with_taps(spoken_passages[which], {0: 1, lag: gain}))
     assert highest(profile) == lag
     assert np.sign(profile[LONGEST + lag]) == np.sign(gain)
 
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("lag", [2_774, 13_029])
-def test_an_echo_is_told_from_a_pre_echo_though_their_magnitude_spectra_are_the_same(speech, which, lag):
-    after, before = (with_taps(speech[which], taps) for taps in ({0: 1, lag: 0.1}, {0: 0.1, lag: 1}))
+def test_an_echo_is_told_from_a_pre_echo_though_their_magnitude_spectra_are_the_same(spoken_passages, which, lag):
+    after, before = (with_taps(spoken_passages[which], taps) for taps in ({0: 1, lag: 0.1}, {0: 0.1, lag: 1}))
     np.testing.assert_allclose(style.measure(after).cepstrum[lag], style.measure(before).cepstrum[lag], atol=0.02)
     assert highest(echo_profile.measure(after)) == lag
     assert highest(echo_profile.measure(before)) == -lag
 
 
-def test_the_level_has_no_influence(speech):
-    profile = echo_profile.measure(speech[0])
-    np.testing.assert_allclose(echo_profile.measure(speech[0] / 8), profile, atol=1e-5)
+def test_the_level_has_no_influence(spoken_passages):
+    profile = echo_profile.measure(spoken_passages[0])
+    np.testing.assert_allclose(echo_profile.measure(spoken_passages[0] / 8), profile, atol=1e-5)
     assert profile.shape == (2 * LONGEST + 1,) and profile.dtype == np.float32 and np.isfinite(profile).all()
 
 
@@ -64,11 +53,11 @@ def test_noise_has_hardly_an_echo():
     assert np.count_nonzero(profile) <= 3 and np.abs(profile).max() < 0.01
 
 
-def test_the_true_echoes_are_liker_than_mirrored_others_or_none(speech):
-    reference, lag = echo_profile.measure(with_taps(speech[0], {0: 0.15, 9_377: 1})), 9_377
+def test_the_true_echoes_are_liker_than_mirrored_others_or_none(spoken_passages):
+    reference, lag = echo_profile.measure(with_taps(spoken_passages[0], {0: 0.15, 9_377: 1})), 9_377
     unlike = echo_profile.unlike(reference)
     taps = {"true": {0: 0.15, lag: 1}, "mirrored": {0: 1, lag: 0.15}, "other": {0: 0.15, lag + 400: 1}, "none": {0: 1}}
-    found = {name: unlike(echo_profile.measure(with_taps(speech[1], each))) for name, each in taps.items()}
+    found = {name: unlike(echo_profile.measure(with_taps(spoken_passages[1], each))) for name, each in taps.items()}
     assert found["true"] < min(found["mirrored"], found["other"], found["none"]) - 0.1
 
 

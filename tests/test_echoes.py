@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vaefx_lib import audio, blackbox, corpora, echo_profile, echoes, effects, passages
+from vaefx_lib import audio, blackbox, echo_profile, echoes, effects, passages
 from vaefx_lib.effects.mda import delay_samples
 
 RATE_HZ = 24_000
@@ -29,17 +29,6 @@ def lag_of(setting, *, later=False):
 TWO_TAPS = effects.Effect(
     "test:TwoTaps", tuple(effects.Param(name, "", 0, 1, 0.5) for name in ("first", "second", "level")), two_taps
 )
-
-
-@pytest.fixture(scope="module")
-def speech():
-    """Passages of 5.46 s from eight speakers."""
-    found = {}
-    for utterance in corpora.load("speech"):
-        sound = found.get(utterance.speaker, np.zeros(0, np.float32))
-        if (sound.size or len(found) < 8) and len(sound) < passages.SAMPLES:
-            found[utterance.speaker] = np.append(sound, audio.load(utterance.path, sample_rate_hz=RATE_HZ)[0][0])
-    return [audio.peak_level(sound[: passages.SAMPLES]) for sound in found.values()]
 
 
 @pytest.fixture(scope="module")
@@ -99,51 +88,51 @@ def test_settings_that_move_echoes_are_told_from_those_that_scale_them(taps, del
 
 @pytest.mark.parametrize("settings", [(0.31, 0.62, 0.9), (0.83, 0.14, 0.7), (0.05, 0.95, 0.5)])
 @pytest.mark.parametrize("seconds", [5.46, 2.0])
-def test_two_echoes_in_speech_are_found_to_the_sample(speech, taps, settings, seconds):
-    profile = profile_of(TWO_TAPS, speech[7][: int(seconds * RATE_HZ)], settings)
+def test_two_echoes_in_speech_are_found_to_the_sample(spoken_passages, taps, settings, seconds):
+    profile = profile_of(TWO_TAPS, spoken_passages[7][: int(seconds * RATE_HZ)], settings)
     proposals = echoes.propose(TWO_TAPS, profile, taps, seed=0)
     assert off_by(proposals[:1], settings, tap_lags) <= 1
 
 
-def test_both_delays_of_mda_delay_are_found_in_most_passages(speech, delay):
+def test_both_delays_of_mda_delay_are_found_in_most_passages(spoken_passages, delay):
     effect, rng, hits = effects.load("mda:Delay"), np.random.default_rng(3), 0
     for i in range(6):
         settings = rng.uniform(size=6)
         settings[[0, 1, 4]] = rng.uniform([0.2, 0.15, 0.2], 1)  # both after 20 ms or more, and to be heard
-        profile = profile_of(effect, speech[6 + i % 2], settings)
+        profile = profile_of(effect, spoken_passages[6 + i % 2], settings)
         proposals = echoes.propose(effect, profile, delay, seed=i)
         hits += off_by(proposals, settings, lambda s: np.array(delay_samples(s[0], s[1]))) <= 3
     assert hits >= 4
 
 
-def test_an_effect_that_counts_samples_is_set_for_the_rate_it_runs_at(speech):
+def test_an_effect_that_counts_samples_is_set_for_the_rate_it_runs_at(spoken_passages):
     effect, settings = effects.load("mda:Delay"), np.array([0.6, 0.72, 0.3, 0.5, 0.6, 0.5])
     known = echoes.fingerprints(effect, COUNT // 2, seed=0, sample_rate_hz=44_100)
-    profile = profile_of(effect, speech[6], settings, 44_100)
+    profile = profile_of(effect, spoken_passages[6], settings, 44_100)
     proposals = echoes.propose(effect, profile, known, seed=0)
     assert off_by(proposals, settings, lambda s: np.array(delay_samples(s[0], s[1]))) <= 6
 
 
-def test_the_delay_of_pedalboard_is_found(speech):
+def test_the_delay_of_pedalboard_is_found(spoken_passages):
     effect = effects.load("pedalboard:Delay")
     known = echoes.fingerprints(effect, 512, seed=0)
     settings = [effect.params[0].to_setting(0.4), 0.3, 0.5]
-    proposals = echoes.propose(effect, profile_of(effect, speech[6], settings), known, seed=0)
+    proposals = echoes.propose(effect, profile_of(effect, spoken_passages[6], settings), known, seed=0)
     assert known.moving.tolist() == [0]
     assert effect.params[0].to_native(proposals[0][0]) == pytest.approx(0.4, abs=2 / RATE_HZ)
 
 
 @pytest.mark.parametrize("name", ["mda:Overdrive", "pedalboard:LowpassFilter"])
-def test_an_effect_without_echoes_has_no_fingerprints_and_no_proposals(speech, name):
+def test_an_effect_without_echoes_has_no_fingerprints_and_no_proposals(spoken_passages, name):
     effect = effects.load(name)
     known = echoes.fingerprints(effect, 100_000, seed=0)
     assert known.settings.shape == (0, len(effect.params)) and known.lags.shape == (0, 16)
-    profile = echo_profile.measure(speech[6])
+    profile = echo_profile.measure(spoken_passages[6])
     assert echoes.propose(effect, profile, known, seed=0).shape == (0, len(effect.params))
 
 
-def test_proposals_repeat_and_are_settings_with_echoes_of_their_own(speech, taps):
-    profile = profile_of(TWO_TAPS, speech[7], (0.4, 0.4, 0.8))
+def test_proposals_repeat_and_are_settings_with_echoes_of_their_own(spoken_passages, taps):
+    profile = profile_of(TWO_TAPS, spoken_passages[7], (0.4, 0.4, 0.8))
     first, second = (echoes.propose(TWO_TAPS, profile, taps, seed=1, count=3) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert 1 <= len(first) <= 3 and ((first >= 0) & (first <= 1)).all()
