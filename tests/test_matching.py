@@ -209,14 +209,16 @@ def test_a_search_that_is_interrupted_still_gives_its_best(dry, reference, train
     judged, calls = candidates.Task._judged, []
 
     def impatient(*given):
-        calls.append(judged(*given))
-        if len(calls) == 30:
+        said = judged(*given)
+        calls.append(said)
+        if len(calls) >= 30:
             raise KeyboardInterrupt
-        return calls[-1]
+        return said
 
     monkeypatch.setattr(candidates.Task, "_judged", impatient)
     found = match(dry, reference, trained_controller, refine_s=60)
-    assert found.interrupted and found.distance in [distance for distance, *_ in calls]
+    nearest = min(abs(distance - found.distance) for distance, *_ in calls)
+    assert found.interrupted and nearest < 1e-5  # rounding: one thread multiplies while it searches, two at the end
 
 
 @pytest.mark.parametrize(
