@@ -60,7 +60,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures report test coverage study study-controller study-match bench-render bench-train bench-controller bench-slider lint format lab app clean
+.PHONY: help figures report test coverage study study-controller study-match bench bench-figures bench-render bench-train bench-controller bench-slider lint format lab app clean
 
 help: ## print this
 	@echo 'make TARGET [PRESET=report|smoke|seven|nine|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
@@ -92,16 +92,21 @@ study-match: $(READY) ## matches with nine effects, into figures/metrics.json (h
 	$(VAEFX) train controller --preset nine
 	$(VAEFX) study-match $(if $(MUSIC),--music '$(MUSIC)')
 
-bench-render: $(READY) ## measure speed and memory of rendering into figures/benchmarks.json (10 minutes, nothing else running)
+bench: bench-figures bench-render bench-train bench-controller bench-slider ## all that follow, into figures/benchmarks.json and README.md (14 minutes, after `make figures`, nothing else running)
+
+bench-figures: $(READY) ## measure `make figures`, after one: warm, after an edit of a plot, cold (3 minutes)
+	$(PY) tests/bench_figures.py
+
+bench-render: $(READY) ## measure speed and memory of rendering (4 minutes)
 	$(PY) tests/bench_render.py
 
-bench-train: $(READY) ## measure speed of training into figures/benchmarks.json (10 minutes, nothing else running)
+bench-train: $(READY) ## measure training to a quality, and its memory (4 minutes)
 	$(PY) tests/bench_train.py
 
-bench-controller: $(READY) ## measure a training step through effects into figures/benchmarks.json (2 minutes, nothing else running)
+bench-controller: $(READY) ## measure a training step through effects (2 minutes)
 	$(PY) tests/bench_controller.py
 
-bench-slider: $(READY) ## measure how soon a slider is seen and heard into figures/benchmarks.json (2 minutes, nothing else running)
+bench-slider: $(READY) ## measure how soon a slider is seen and heard (1 minute)
 	$(PY) tests/bench_slider.py
 
 lint: $(READY) ## check style and type hints, and that notebooks are committed without outputs

@@ -15,20 +15,19 @@ Spectrograms are there before either begins.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import os
-import platform
 import statistics
 import time
 
 import auraloss
+import benching
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaefx_lib import blackbox, config, corpora, effects, figures, pairs, spectrogram, vae
+from vaefx_lib import blackbox, config, corpora, effects, pairs, spectrogram, vae
 
+ROUNDS, SECONDS = 5, 6.0  # of each way, and of each in each
 BATCH = 12
 PAIRS = 24  # that are drawn from
 STEP = 0.02  # of the settings
@@ -77,39 +76,38 @@ class Linearised(torch.autograd.Function):
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=10, help="of each way in each round")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    imported_mb = benching.peak_mb()
     task = make_task()
     ways = {"ours": our_step(task), "reference": reference_step(task)}
-    seen = {name: [] for name in ways}
     for step in ways.values():
         step(0)  # compiles
-    renders = []
-    for _ in range(options.rounds):
+    rounds, renders = {name: [] for name in ways}, []  # medians of the parts of a step in ms; ms
+    for _ in range(ROUNDS):
         for name, step in ways.items():
-            begun, number = time.perf_counter(), 0
-            while number == 0 or time.perf_counter() - begun < options.seconds:
-                number += 1
-                seen[name].append(step(number))
-        renders.append(renders_alone(task))
-    ms = {name: medians_ms(steps) for name, steps in seen.items()}
-    ours, reference, limit = ms["ours"]["step"], ms["reference"]["step"], 1e3 * statistics.median(renders)
-    found = {
-        "steps_per_s": 1e3 / ours,
-        "reference_steps_per_s": 1e3 / reference,
-        "speedup": reference / ours,
-        "speedup_without_encoder": (reference - ms["reference"]["encoder"]) / ours,
-        "share_of_renders_alone": limit / ours,
-        "ms": {**ms, "renders_alone": limit},
-        "steps": {name: len(steps) for name, steps in seen.items()},
-        "batch": BATCH,
-        "machine": {"kind": platform.machine(), "processors": len(os.sched_getaffinity(0)), "device": "CPU"},
-    }
-    figures.record_benchmarks({"controller": found})
-    print(f"{found['steps_per_s']:.2f} steps a second, the reference {found['reference_steps_per_s']:.2f}: ", end="")
-    print(f"{found['speedup']:.1f} times, without the encoder {found['speedup_without_encoder']:.1f} times; ms: {ms}")
+            begun, steps = time.perf_counter(), []
+            while not steps or time.perf_counter() - begun < SECONDS:
+                seconds = step(1000 * len(renders) + len(steps))
+                steps.append({part: 1e3 * taken for part, taken in seconds.items()})
+            rounds[name].append(medians(steps))
+        renders.append(1e3 * renders_alone(task))
+    ms = {name: medians(of) for name, of in rounds.items()}
+    ours, reference = ([part["step"] for part in rounds[name]] for name in ways)
+    what = f"a training step of a controller, {BATCH} clips of 5.46 s"
+    rows = [
+        benching.row(what, "ms", ours, "plain SPSA", reference),
+        benching.row(what, "ms", ours, "its effect calls alone", renders),
+        benching.memory_row("a controller's step", imported_mb),
+    ]
+    benching.keep(
+        "controller",
+        rows,
+        steps_per_s=1e3 / ms["ours"]["step"],
+        reference_steps_per_s=1e3 / ms["reference"]["step"],
+        speedup=ms["reference"]["step"] / ms["ours"]["step"],
+        speedup_without_encoder=(ms["reference"]["step"] - ms["reference"]["encoder"]) / ms["ours"]["step"],
+        share_of_renders_alone=statistics.median(renders) / ms["ours"]["step"],
+        ms=ms,
+    )
 
 
 def make_task() -> Task:
@@ -211,9 +209,9 @@ def renders_alone(task: Task) -> float:
     return time.perf_counter() - begun
 
 
-def medians_ms(steps: list[dict[str, float]]) -> dict[str, float]:
-    """Median of each part in milliseconds."""
-    return {part: 1e3 * statistics.median(step[part] for step in steps) for part in steps[0]}
+def medians(steps: list[dict[str, float]]) -> dict[str, float]:
+    """Median of each part."""
+    return {part: statistics.median(step[part] for step in steps) for part in steps[0]}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""How fast and how large rendering is; `make bench-render` writes it into figures/benchmarks.json under `render`.
+"""How fast and how large rendering is, into figures/benchmarks.json: `make bench-render`.
 
-*Efficiency* is the time of calling the effects alone on a set of clips, divided by the time of rendering that set
-(crop, effect, checks, levels, SHA-256, write), on one processor. It is 1 if everything around the effect costs nothing.
-Draws that are rejected (silent, unchanged, not finite) call the effect as well, and count on both sides.
+The reference is to call the effects and do nothing else; of two processes it is one, and of many pairs few.
+*Efficiency* is the time of calling the effects alone on a set of clips, divided by the time of rendering that set (crop,
+effect, checks, levels, SHA-256, write), on one processor. It is 1 if everything around the effect costs nothing. Draws
+that are rejected (silent, unchanged, not finite) call the effect as well, and count on both sides.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -19,13 +18,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import benching
 import numpy as np
 
-from vaefx_lib import config, corpora, effects, figures, rendering, store
+from vaefx_lib import config, corpora, effects, rendering, store
 
-SECONDS = 0.5  # of rendering with one effect, once
-REPEATS = 5
-LARGE, SMALL = 20_000, 2_000  # pairs whose peak memory is compared
+SECONDS = 0.25  # of rendering with one effect, once
+REPEATS = 3
+LARGE, SMALL = 10_000, 1_000  # pairs whose peak memory is compared
+SHARED = 6_000  # pairs that one process renders, or two
 REPORT = config.preset("report")
 
 
@@ -42,7 +43,7 @@ def rendered(preset, folder, jobs):
 
 
 def cost_of(name, folder):
-    """Milliseconds per draw of the effect alone and of the whole path, medians of alternating repeats.
+    """Milliseconds per draw of the effect alone and of the whole path, each of alternating repeats.
 
     The path is that of one shard after the other, without what happens once per render (listing the corpus and so on).
     Each repeat writes over the files of the one before: on a virtual machine fresh memory can be slow at first touch.
@@ -58,7 +59,7 @@ def cost_of(name, folder):
     shutil.rmtree(folder, ignore_errors=True)
     rendering._write_plan(folder, one, "test", speech, "bench")
     whole, alone = [], []
-    for _ in range(REPEATS if count >= 32 else 2):  # slow ones vary little
+    for _ in range(REPEATS):
         begun = time.perf_counter()
         for shard in range(shards):
             rendering._render_shard(folder, shard, None)
@@ -72,18 +73,19 @@ def cost_of(name, folder):
             effect.render(dry, row["settings"], row["sample_rate_hz"])
         alone.append(time.perf_counter() - begun)
     draws = len(rows) + sum(sum(row["redraws"].values()) for row in rows)
-    return 1000 * statistics.median(alone) / len(rows), 1000 * statistics.median(whole) / draws
+    return [1000 * seconds / len(rows) for seconds in alone], [1000 * seconds / draws for seconds in whole]
 
 
 def efficiency(folder):
-    """Per backend and over all effects that this machine has."""
-    costs = {}
+    """Rows of the table for the report's effects and for all that this machine has; scores of all and per backend."""
+    repeats, costs = {}, {}
     for name in effects.available():
         try:
-            costs[name] = alone, whole = cost_of(name, folder)
+            repeats[name] = cost_of(name, folder)
         except ValueError as error:  # of a gain, nothing is left at equal levels
             print(f"{name:32} left out: {error}", flush=True)
             continue
+        costs[name] = alone, whole = tuple(map(statistics.median, repeats[name]))
         print(f"{name:32} alone {alone:8.3f} ms, whole path {whole:8.3f} ms, {alone / whole:.2f}", flush=True)
     ratios = {name: alone / whole for name, (alone, whole) in costs.items()}
     backends = {}
@@ -96,8 +98,12 @@ def efficiency(folder):
             "efficiency_of_total_time": alone / whole,
             "draws_per_s": 1000 * len(mine) / whole,
         }
+    rows = []
+    for what, names in (("the report's effects", REPORT.render.effects), (f"{len(costs)} effects", costs)):
+        alone, whole = ([statistics.median(ms) for ms in zip(*(repeats[n][i] for n in names))] for i in range(2))
+        rows.append(benching.row(f"a rendered pair, median of {what}", "ms", whole, "the effect alone", alone))
     alone, whole = (sum(cost[i] for cost in costs.values()) for i in range(2))
-    return {
+    return rows, {
         "efficiency": statistics.median(ratios.values()),  # the total below is mostly that of the slowest effect
         "efficiency_of_total_time": alone / whole,
         "efficiency_by_backend": backends,
@@ -124,16 +130,14 @@ def times_real_time():
     return speeds
 
 
-def speedup(folder):
-    """Time of one process divided by that of two, on the report's own effects; all have been at work before."""
-    preset = with_render(REPORT, n_test=LARGE)
-    ratios = []
-    for _ in range(2):
-        rendered(with_render(REPORT, n_test=512), folder, 1)
-        one = rendered(preset, folder, 1)
-        rendered(with_render(REPORT, n_test=512), folder, 2)  # starts the two
-        ratios.append(one / rendered(preset, folder, 2))
-    return statistics.mean(ratios)
+def shared(folder):
+    """Seconds of one process and of two for as many pairs of the report's effects; all have been at work before."""
+    preset, seconds = with_render(REPORT, n_test=SHARED), {1: [], 2: []}
+    for _ in range(REPEATS):
+        for jobs, taken in seconds.items():
+            rendered(with_render(REPORT, n_test=512), folder, jobs)  # starts them
+            taken.append(rendered(preset, folder, jobs))
+    return seconds[1], seconds[2]
 
 
 RENDER = """
@@ -158,7 +162,7 @@ def peak_memory_mb(pairs, folder):
         peak = max(peak, sum(memory_kb(pid) for pid in tree(process.pid)))
         time.sleep(0.02)
     assert process.returncode == 0
-    return peak / 1000
+    return peak * 1024 / 1e6
 
 
 def tree(root):
@@ -189,19 +193,24 @@ def main():
     runs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=runs) as temporary:
         folder = Path(temporary) / "data"
-        record(machine={"processors": os.cpu_count(), "kind": platform.machine(), "system": platform.system()})
-        small, large = (peak_memory_mb(pairs, folder) for pairs in (SMALL, LARGE))
-        record(memory_mb={str(SMALL): small, str(LARGE): large}, memory_ratio_10x=large / small)
-        record(speedup_2=speedup(folder))
-        record(times_real_time=times_real_time())
-        record(pairs_per_s=REPORT.render.n_test / rendered(REPORT, folder, 1))
-        record(**efficiency(folder))
-
-
-def record(**scores):
-    """Into figures/benchmarks.json as soon as they are measured."""
-    print(scores, flush=True)
-    figures.record_benchmarks({"render": scores})
+        small, large = zip(*([peak_memory_mb(pairs, folder) for pairs in (SMALL, LARGE)] for _ in range(REPEATS)))
+        one, two = shared(folder)
+        pairs_per_s = SHARED / statistics.median(one)
+        speeds = times_real_time()
+        rows, scores = efficiency(folder)
+    rows += [
+        benching.row(f"{SHARED:,} pairs by two processes", "s", two, "by one", one),
+        benching.row(f"peak memory of rendering {LARGE:,} pairs", "MB", large, f"{SMALL:,} pairs", small),
+    ]
+    benching.keep(
+        "render",
+        rows,
+        memory_ratio_10x=statistics.median(large) / statistics.median(small),
+        speedup_2=statistics.median(one) / statistics.median(two),
+        pairs_per_s=pairs_per_s,
+        times_real_time=speeds,
+        **scores,
+    )
 
 
 if __name__ == "__main__":

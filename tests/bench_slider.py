@@ -2,7 +2,8 @@
 
 Kernel: from a slider's new value to the bytes of the new picture and of the new sound, as lessons 04 and 06 make them,
 on 5.46 s of speech at 24 kHz and on the report's clips of 2.7 s; without the 80 ms for which a control has to rest. The
-networks are of the report's sizes and not trained, which takes as long.
+networks are of the report's sizes and not trained, which takes as long. The reference is to decode the place of the
+slider, and in lesson 06 to call the effect, and nothing else: no picture, no levels, no file of sound.
 
 Browser, if there is a chromium: in JupyterLab, from a key press on a slider to the changed bytes of the picture and of
 the sound, the rest included.
@@ -10,16 +11,13 @@ the sound, the rest included.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import os
-import platform
 import shutil
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import benching
 import browsing
 import nbformat
 import numpy as np
@@ -27,59 +25,81 @@ import torch
 from conftest import untrained_map
 
 from vaefx_lib import (
+    blackbox,
     config,
-    figures,
+    effects,
     passages,
     path_panel,
     play_panel,
     playable,
+    players,
     references,
     runs,
     spectrogram,
     vae,
+    widgets,
 )
+
+MOVES, ROUNDS = 200, 5  # of each slider, in so many rounds
 
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--moves", type=int, default=200, help="of each slider")
-    options = parser.parse_args()
+    imported_mb = benching.peak_mb()
     preset = config.preset("report")
     dry = references.draw_dry(preset, "test", 2)
     run = untrained(preset, dry)
     panel = play_panel.Panel(untrained_map(run), dry, np.zeros(2))
     assert dry.sounds.shape[1] == passages.SAMPLES  # 5.46 s
-    kernel = measure(panel.axes[0], panel.live, options.moves)
-    clips = Clips(dry, preset.stft.num_samples)
-    path = path_panel.Panel(run, clips, (0, "mda:Delay"), (1, "mda:Overdrive"), 0.5).shown(0.5)
-    scores = {
-        "kernel_ms": kernel,
-        "path_kernel_ms": measure(path.alpha, path.live, options.moves),
-        "browser_ms": in_browser(run) if shutil.which("chromium") else {},
-        "seconds": dry.sounds.shape[1] / passages.RATE_HZ,
-        "moves": options.moves,
-        "machine": {"kind": platform.machine(), "processors": len(os.sched_getaffinity(0)), "device": "CPU"},
-    }
-    figures.record_benchmarks({"slider": scores})
-    print(scores)
+    start, end = (0, "mda:Delay"), (1, "mda:Overdrive")
+    path = path_panel.Panel(run, Clips(dry, preset.stft.num_samples), start, end, 0.5).shown(0.5)
+
+    def play(value: float) -> None:
+        made, z = panel.playable, np.array([value, panel.axes[1].value])
+        effect = effects.load(made.likely_effect(z))
+        blackbox.wet(effect, dry.sounds[0], made.settings(z, effect.name), passages.RATE_HZ)
+
+    def go(value: float) -> None:
+        players.interpolated(run, path.known[start], path.known[end], value)
+
+    rows, kernel, scores = [], {}, {"browser_ms": {}}
+    for name, lesson, slider, live, alone, words in (
+        ("kernel_ms", "06", panel.axes[0], panel.live, play, "decoding and the effect alone"),
+        ("path_kernel_ms", "04", path.alpha, path.live, go, "decoding alone"),
+    ):
+        moves, raw = measure(slider, live, alone)
+        kernel[name] = benching.medians(moves, ROUNDS)
+        scores[name] = {"median": float(np.median(moves)), "p95": float(np.percentile(moves, 95))}
+        what = f"a slider of lesson {lesson}, seen and heard"
+        rows.append(benching.row(what, "ms", kernel[name], words, benching.medians(raw, ROUNDS)))
+    if shutil.which("chromium"):
+        for name, presses in in_browser(run).items():
+            rest = f", {1000 * widgets.REST_S:.0f} ms of rest included" if name == "sound" else ""
+            what, taken = f"lesson 06 in a browser, from a key to the {name}{rest}", benching.medians(presses, ROUNDS)
+            rows.append(benching.row(what, "ms", taken, "without a browser", kernel["kernel_ms"]))
+            scores["browser_ms"][name] = float(np.median(presses))
+    rows.append(benching.memory_row("the sliders", imported_mb))
+    benching.keep("slider", rows, seconds=dry.sounds.shape[1] / passages.RATE_HZ, moves=MOVES, **scores)
 
 
-def measure(slider, live, moves: int) -> dict[str, float]:
-    """Median and 95th percentile in ms of moving a slider, seeing and hearing it; each time, both are new."""
-    taken = []
-    for i in range(moves + 5):
+def measure(slider, live, alone) -> tuple[list[float], list[float]]:
+    """Milliseconds of moving a slider, seeing and hearing it, where each time both are new; and of `alone` in turns."""
+    moves, raw = [], []
+    for i in range(MOVES + 5):
         before = live.picture.value, live.sound.value
         value = slider.min + (slider.max - slider.min) * ((i * 37) % 101) / 101
         begun = time.perf_counter()
         slider.value = value  # outside a notebook nothing is waited for: the sound follows at once
-        taken.append(1e3 * (time.perf_counter() - begun))
+        moved = time.perf_counter()
+        alone(slider.value)
+        moves.append(1e3 * (moved - begun))
+        raw.append(1e3 * (time.perf_counter() - moved))
         assert live.picture.value != before[0] and live.sound.value != before[1]
-    return {"median": statistics.median(taken[5:]), "p95": float(np.percentile(taken[5:], 95))}
+    return moves[5:], raw[5:]  # the first are slower
 
 
-def in_browser(run: runs.Run) -> dict[str, float]:
-    """Medians in ms from a key press on a slider in JupyterLab to the changed picture and to the changed sound."""
+def in_browser(run: runs.Run) -> dict[str, list[float]]:
+    """Milliseconds from a key press on a slider in JupyterLab to the changed picture and to the changed sound."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         environment = browsing.small_project(home, run.preset)
@@ -107,7 +127,7 @@ def in_browser(run: runs.Run) -> dict[str, float]:
                 for key in ["ArrowRight", "ArrowLeft"] * 15:
                     taken.append(browsing.key_press_ms(panel, handle, key))
                     page.wait_for_timeout(300)
-    return {name: statistics.median(each[name] for each in taken[4:]) for name in ("picture", "sound")}
+    return {name: [each[name] for each in taken[4:]] for name in ("picture", "sound")}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

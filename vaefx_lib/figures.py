@@ -13,7 +13,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -131,11 +131,16 @@ def record(preset_name: str, scores: Mapping[str, object]) -> None:
     -----
     Used in notebooks 01 to 04 and by the notebook runner.
     """
-    _merge_into(_folder(preset_name) / "metrics.json", preset_name, scores)
+    _put_into(_folder(preset_name) / "metrics.json", preset_name, scores, _merged)
 
 
-def record_benchmarks(scores: Mapping[str, object]) -> None:
-    """Merge nested measurements of speed and memory into `figures/benchmarks.json`, in the manner of `record`.
+def record_benchmarks(parts: Mapping[str, object]) -> None:
+    """Put measurements of speed and memory into `figures/benchmarks.json`, in the manner of `record`.
+
+    Parameters
+    ----------
+    parts : mapping
+        Name of a benchmark -> all that it has measured, in place of all that it had before; other benchmarks' stay.
 
     Raises
     ------
@@ -144,9 +149,9 @@ def record_benchmarks(scores: Mapping[str, object]) -> None:
 
     Notes
     -----
-    Used by `make bench-render`.
+    Used by `make bench`.
     """
-    _merge_into(_folder("report") / "benchmarks.json", "report", scores)
+    _put_into(_folder("report") / "benchmarks.json", "report", parts, lambda old, new: {**old, **new})
 
 
 def metrics(preset_name: str) -> dict:
@@ -157,8 +162,12 @@ def metrics(preset_name: str) -> dict:
     store.DamagedFile
         If `metrics.json` is not JSON.
     """
-    path = _folder(preset_name) / "metrics.json"
-    return store.read_json(path) if path.exists() else {}
+    return _stored(_folder(preset_name) / "metrics.json")
+
+
+def benchmarks() -> dict:
+    """All that `record_benchmarks` has stored, in the manner of `metrics`. Used by `make bench`."""
+    return _stored(_folder("report") / "benchmarks.json")
 
 
 def _png(fig, dpi: float) -> bytes:
@@ -203,12 +212,16 @@ def write_if_changed(path: Path, data: bytes) -> None:
             temporary.write_bytes(data)
 
 
-def _merge_into(path: Path, preset_name: str, scores: Mapping[str, object]) -> None:
-    """Merge scores into a JSON file; what is not a finite number is refused before anything is written."""
+def _stored(path: Path) -> dict:
+    return store.read_json(path) if path.exists() else {}
+
+
+def _put_into(path: Path, preset_name: str, scores: Mapping[str, object], join: Callable[[dict, dict], dict]) -> None:
+    """Join scores to those of a JSON file; what is not a finite number is refused before anything is written."""
     plain = _plain(scores, "")
     with alone(preset_name):
-        merged = _merged(store.read_json(path) if path.exists() else {}, plain)
-        write_if_changed(path, (json.dumps(merged, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+        joined = join(_stored(path), plain)
+        write_if_changed(path, (json.dumps(joined, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 def _write_captions(folder: Path, preset_name: str, texts: Mapping[str, str]) -> None:

@@ -1,12 +1,22 @@
-"""The table of results in the project's README, from `metrics.json`."""
+"""The two tables of numbers in the project's README: of results, from `metrics.json`, and of `benchmarks.json`."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 
 from vaefx_lib import config, figures
 
 RESULTS = ("reconstruction", "latent", "interpolation")  # the parts of `metrics.json` in `table`
+
+BENCHMARKS = ("figures", "render", "train", "controller", "slider")  # the parts of `benchmarks.json`, in order
+MARKS = {  # lines of the README between which a table goes
+    "results": ("<!-- results: written by notebook 04 from figures/metrics.json -->", "<!-- end of results -->"),
+    "benchmarks": (
+        "<!-- benchmarks: written by make bench from figures/benchmarks.json -->",
+        "<!-- end of benchmarks -->",
+    ),
+}
 
 MAPS = {  # methods of lesson 06, in words
     "bottleneck": "a bottleneck",
@@ -90,6 +100,61 @@ def _maps(found: dict) -> list[str]:
     ]
 
 
+def benchmarks_table(found: Mapping[str, Mapping]) -> str:
+    """How fast and how large everything is, each beside its reference, as a Markdown table.
+
+    Parameters
+    ----------
+    found : mapping
+        As in `benchmarks.json`: part -> ``rows`` and the ``machine`` that they were measured on. A row has ``what`` was
+        measured in which ``unit``, ``measured`` (``median``, ``low`` and ``high`` of ``repeats``) and maybe a
+        ``reference``: ``what`` it is, the same numbers, and whether it was ``reached`` or given up. ``ratio`` is that
+        of both medians.
+
+    Returns
+    -------
+    str
+
+    Notes
+    -----
+    Used by `make bench`.
+    """
+    parts = [name for name in BENCHMARKS if found.get(name, {}).get("rows")]
+    if not parts:
+        return "`make bench` writes a table here; it has not been run yet."
+    lines = ["| what | measured | reference | measured / reference |", "|---|---|---|---|"]
+    lines += [_benchmark(row) for name in parts for row in found[name]["rows"]]
+    machines: dict[str, list[str]] = {}
+    for name in parts:
+        machine = found[name]["machine"]
+        told = f"{machine['system']} on {machine['kind']}, {machine['processors']} processors, {machine['device']}"
+        machines.setdefault(told, []).append(name)
+    told = "; ".join(f"{', '.join(names)}: {told}" for told, names in machines.items())
+    return "\n".join([*lines, "", f"Measured with {told if len(machines) > 1 else next(iter(machines))}."])
+
+
+def _benchmark(row: Mapping) -> str:
+    """One line of `benchmarks_table`."""
+    reference = row.get("reference")
+    if not reference:
+        return f"| {row['what']} | {_amount(row['measured'], row['unit'])} |  |  |"
+    given_up = not reference["reached"]  # it would have taken longer than that
+    amount = f"> {_digits(reference['low'])} {row['unit']}" if given_up else _amount(reference, row["unit"])
+    ratio = f"{'< ' if given_up else ''}{_digits(row['ratio'])}"
+    return f"| {row['what']} | {_amount(row['measured'], row['unit'])} | {reference['what']}: {amount} | {ratio} |"
+
+
+def _amount(of: Mapping, unit: str) -> str:
+    """A median with its unit, and between what the repeats were, if there were any."""
+    between = f" ({_digits(of['low'])} to {_digits(of['high'])})" if of["repeats"] > 1 else ""
+    return f"{_digits(of['median'])} {unit}{between}"
+
+
+def _digits(x: float) -> str:
+    """A number with three digits, or all before the point."""
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+
+
 def update_readme(preset_name: str) -> None:
     """Write `table` into the project's README, between its two marks; only for the `report` preset.
 
@@ -102,13 +167,33 @@ def update_readme(preset_name: str) -> None:
     ValueError
         If the README has lost its marks.
     """
+    if preset_name == "report":
+        with figures.alone(preset_name):
+            _write_between("results", table(preset_name))
+
+
+def update_benchmarks() -> None:
+    """Write `benchmarks_table` into the project's README, between its two marks.
+
+    Raises
+    ------
+    ValueError
+        If the README has lost its marks.
+
+    Notes
+    -----
+    Used by `make bench`.
+    """
+    with figures.alone("report"):
+        _write_between("benchmarks", benchmarks_table(figures.benchmarks()))
+
+
+def _write_between(name: str, text: str) -> None:
+    """Put a text between two of `MARKS` in the README, in place of what is there."""
     path = config.project_dir() / "README.md"
-    if preset_name != "report":
-        return
-    with figures.alone(preset_name):
-        before, mark, rest = path.read_text(encoding="utf-8").partition("from figures/metrics.json -->\n")
-        _, end, after = rest.partition("<!-- end of results -->")
-        if not (mark and end):
-            raise ValueError(f"{path} has lost the marks between which the results go: restore them")
-        text = f"{before}{mark}\n{table(preset_name)}\n\n{end}{after}"
-        figures.write_if_changed(path, text.encode())
+    first, last = MARKS[name]
+    before, mark, rest = path.read_text(encoding="utf-8").partition(f"{first}\n")
+    _, end, after = rest.partition(last)
+    if not (mark and end):
+        raise ValueError(f"{path} has lost the marks between which the {name} go: restore {first} and {last}")
+    figures.write_if_changed(path, f"{before}{mark}\n{text}\n\n{end}{after}".encode())

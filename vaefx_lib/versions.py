@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,13 +82,40 @@ def before(path: str | Path, since: str, until: str) -> tuple[Commit, str] | Non
 
     Used in `08_weekly_report`.
     """
-    home = config.project_dir().absolute()
     start, end = _span(since, until)
-    inside = "./" + Path(path).absolute().relative_to(home).as_posix()
+    inside = _inside(path)
     if start and (text := _ask("show", f"{start}:{inside}", fails="")):
         return _log("-1", start)[0], text
     first = _log("--diff-filter=A", end, "--", inside) if end else []
     return (first[-1], _ask("show", f"{first[-1].name}:{inside}")) if first else None
+
+
+def history(path: str | Path) -> Iterator[tuple[Commit, str]]:
+    """The versions of a file, the newest first.
+
+    Parameters
+    ----------
+    path : path
+        Inside the project folder.
+
+    Yields
+    ------
+    (Commit, str)
+        A commit that changed it, and its text then.
+
+    Raises
+    ------
+    NoCheckout
+        If there is no git to ask.
+
+    Notes
+    -----
+    Used by `make bench-figures`.
+    """
+    _check_checkout()
+    inside = _inside(path)
+    for commit in _log("--diff-filter=AM", "--", inside):
+        yield commit, _ask("show", f"{commit.name}:{inside}")
 
 
 def uncommitted() -> int:
@@ -112,6 +140,11 @@ def _span(since: str, until: str) -> tuple[str, str]:
     if not start:
         raise ValueError(f"since is {since!r}: it must be a day such as 2026-11-19, or a commit that git knows")
     return start, end
+
+
+def _inside(path: str | Path) -> str:
+    """A path as git takes it, from the project folder."""
+    return "./" + Path(path).absolute().relative_to(config.project_dir().absolute()).as_posix()
 
 
 def _last_before(moment: str) -> str:

@@ -1,0 +1,101 @@
+"""What `make figures` takes, into figures/benchmarks.json: `make bench-figures`, after a `make figures`.
+
+Warm, with nothing out of date, beside `make help`, which makes nothing at all. After an edit of a plot, beside a cold
+run: for that the time of plots.py is set to now, and set back. Cold: what the lessons recorded when they last had to
+render and train, which is half an hour and not measured again, beside the same lessons at the last commit at which they
+took another time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import benching
+
+from vaefx_lib import config, figures, versions
+
+ROOT = Path(__file__).parents[1]
+IDLE, EDITED = 5, 2  # repeats
+SETTLED = "nothing to render or train"  # says `make figures` where no more than plots has changed
+RUNS = " notebook "  # is in the command of a lesson
+INHERITED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PRESET", "PYTHON")  # of `make bench`
+
+
+def main() -> None:
+    """Measure and record."""
+    with tempfile.NamedTemporaryFile() as ready:  # newer than all else: there is nothing to install
+        idle, nothing, edited = warm(ROOT, f"PY={sys.executable}", f"READY={ready.name}")
+    timing = figures.metrics("report")["timing"]
+    cold = [sum(timing.values())]
+    rows = [
+        benching.row("`make figures`, nothing out of date", "s", idle, "`make help`", nothing),
+        benching.row("`make figures` after an edit of a plot", "s", edited, "cold", cold),
+    ]
+    if found := earlier(timing):
+        commit, seconds = found
+        rows.append(
+            benching.row("`make figures`, cold", "s", cold, f"at commit {commit.name} of {commit.day}", [seconds])
+        )
+    benching.keep("figures", rows, cold_s=timing)
+
+
+def warm(folder: Path, *variables: str) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of `make figures` with nothing out of date, of `make help`, and of the first after an edit of a plot.
+
+    Raises
+    ------
+    SystemExit
+        If something is out of date, or `make` fails.
+    """
+
+    def make(*goals: str) -> tuple[float, str]:
+        environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
+        command = ["make", *goals, "PRESET=report", *variables]
+        begun = time.perf_counter()
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"`make {' '.join(goals)}` failed:\n{done.stdout}{done.stderr}")
+        return time.perf_counter() - begun, done.stdout
+
+    told = make("--dry-run", "figures")[1]
+    if SETTLED not in told or RUNS in told:
+        raise SystemExit(
+            "figures are out of date: run `make figures` first, it is measured when there is nothing to do"
+        )
+    make("figures")  # files are in memory from here on
+    idle, nothing = zip(*((make("figures")[0], make("help")[0]) for _ in range(IDLE)))
+    plots = folder / "vaefx_lib" / "plots.py"
+    before, edited = plots.stat(), []
+    try:
+        for _ in range(EDITED):
+            plots.touch()
+            told = make("--dry-run", "figures")[1]
+            if SETTLED not in told or RUNS not in told:
+                raise SystemExit(f"no lessons side by side after an edit of {plots.name}, but:\n{told}")
+            edited.append(make("figures")[0])
+            print(f"`make figures` after an edit of a plot: {edited[-1]:.1f} s", flush=True)
+    finally:
+        os.utime(plots, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return list(idle), list(nothing), edited
+
+
+def earlier(timing: dict[str, float]) -> tuple[versions.Commit, float] | None:
+    """The last commit at which the lessons of `timing` took another time in a cold run, and how many seconds."""
+    try:
+        for commit, text in versions.history(config.figures_dir("report") / "metrics.json"):
+            before = json.loads(text).get("timing", {})
+            if timing.keys() <= before.keys() and any(before[name] != timing[name] for name in timing):
+                return commit, sum(before[name] for name in timing)
+    except versions.NoCheckout as error:
+        print(f"no reference for a cold run: {error}", flush=True)
+    return None
+
+
+if __name__ == "__main__":
+    main()
