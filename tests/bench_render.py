@@ -1,9 +1,9 @@
 """How fast and how large rendering is, into figures/benchmarks.json: `make bench-render`.
 
 The reference is to call the effects and do nothing else; of two processes it is one, and of many pairs few.
-*Efficiency* is the time of calling the effects alone on a set of clips, divided by the time of rendering that set (crop,
-effect, checks, levels, SHA-256, write), on one processor. It is 1 if everything around the effect costs nothing. Draws
-that are rejected (silent, unchanged, not finite) call the effect as well, and count on both sides.
+*Efficiency* is the time of calling the effects alone on a set of clips, divided by the time of rendering that set
+(crop, effect, checks, levels, SHA-256, write), on one processor. It is 1 if everything around the effect costs nothing.
+Draws that are rejected (silent, unchanged, not finite) call the effect as well, and count on both sides.
 """
 
 from __future__ import annotations

@@ -222,6 +222,16 @@ def test_damaged_numbers_are_not_overwritten(home):
     assert (home / "metrics.json").read_text() == '{"a": 1'
 
 
+def test_a_benchmark_replaces_all_that_it_measured_before_and_leaves_the_others(home):
+    assert figures.benchmarks() == {}
+    figures.record_benchmarks({"render": {"ms": {"slow": 2.0, "gone": 1.0}}, "train": {"s": 3}})
+    figures.record_benchmarks({"render": {"ms": {"slow": 1 / 3}}})
+    assert figures.benchmarks() == {"render": {"ms": {"slow": 0.333333}}, "train": {"s": 3}}
+    with pytest.raises(ValueError, match="render.ms must be finite, got nan"):
+        figures.record_benchmarks({"render": {"ms": math.nan}})
+    assert figures.benchmarks()["render"] == {"ms": {"slow": 0.333333}}
+
+
 RACE = """
 import sys, time
 from pathlib import Path
@@ -234,7 +244,7 @@ while not (config.project_dir() / other).exists():
     time.sleep(0.001)
 for i in range(40):
     figures.record("report", {own: {str(i): i}, "both": {f"{own}{i}": 1}})
-    figures.record_benchmarks({own: {str(i): i}})
+    figures.record_benchmarks({own: {str(j): j for j in range(i + 1)}})
     figures.save_figure(fig, f"{own}{i}", "report", caption=f"Of {own}.")
 """
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from vaefx_lib import config, figures, notebook_parameters, notebooks, store
+from vaefx_lib import config, figures, notebook_parameters, notebooks, results, store
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 PARAMETERS = 'preset: str = "report"  # experiment\nseed: int = 0\nbeta: float = 1.0\nquick: bool = False'
@@ -96,7 +96,7 @@ def test_whichever_lesson_ends_last_the_readme_states_the_recorded_numbers(home)
     latent["settings_r2"] = {space: {"mda:Overdrive": {"drive": 0.5}} for space in ("vae", "pca", "no_model")}
     error = {"vae_mse": 0.25, "pca_mse": 0.5}
     figures.record("report", {"reconstruction": {"dry": error, "wet": error}, "latent": latent})
-    (home / "README.md").write_text("<!-- from figures/metrics.json -->\n<!-- end of results -->\n")
+    (home / "README.md").write_text("\n".join(results.MARKS["results"]))
     write(home, "01_first", "")
     notebooks.run("01", preset="report")
     assert "probe" not in (home / "README.md").read_text()  # the numbers of another lesson are missing still

@@ -14,11 +14,12 @@ import time
 import tomllib
 from pathlib import Path
 
+import bench_figures
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output, writes
 
-from vaefx_lib import notebook_parameters
+from vaefx_lib import notebook_parameters, results
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "vaefx_lib"
@@ -506,6 +507,52 @@ def test_presets_live_side_by_side(tree):
     assert figures(tree, preset="smoke") == ALL
     assert figures(tree, preset="report") == []
     assert figures(tree, preset="smoke") == []
+
+
+# --- make bench -------------------------------------------------------------------------------------------------------
+def timed(tree, monkeypatch, **repeats):
+    """`make figures` of the small copy as its benchmark times it, and which lessons that ran."""
+    for name, count in repeats.items():
+        monkeypatch.setattr(bench_figures, name, count)
+    (tree / "ran.txt").write_text("")
+    found = bench_figures.warm(tree, "VAEFX=sh stand_in.sh", "READY=ready")
+    return found, sorted((tree / "ran.txt").read_text().split())
+
+
+def test_figures_are_timed_with_nothing_to_do_and_after_an_edit_and_all_is_as_before(tree, monkeypatch):
+    plots = tree / "vaefx_lib/plots.py"
+    before = plots.stat().st_mtime_ns
+    (idle, nothing, edited), ran = timed(tree, monkeypatch, IDLE=3, EDITED=2)
+    assert [len(seconds) for seconds in (idle, nothing, edited)] == [3, 3, 2]
+    assert ran == sorted(2 * ALL)
+    assert plots.stat().st_mtime_ns == before
+    assert figures(tree) == []
+
+
+@pytest.mark.parametrize("changed", ["vaefx_lib/vae.py", "vaefx_lib/plots.py"])
+def test_figures_that_are_out_of_date_are_not_timed_and_nothing_is_run(tree, monkeypatch, changed):
+    edit(tree / changed)
+    with pytest.raises(SystemExit, match="run `make figures` first"):
+        timed(tree, monkeypatch)
+    assert (tree / "ran.txt").read_text() == ""
+
+
+def test_a_lesson_that_fails_while_it_is_timed_is_told_and_the_time_of_plots_is_set_back(tree, monkeypatch):
+    plots = tree / "vaefx_lib/plots.py"
+    before = plots.stat().st_mtime_ns
+    (tree / "broken").touch()
+    with pytest.raises(SystemExit, match="is broken"):
+        timed(tree, monkeypatch)
+    assert plots.stat().st_mtime_ns == before
+
+
+def test_make_bench_runs_every_benchmark_in_the_order_of_the_table_and_each_has_its_target():
+    scripts = {path.stem.removeprefix("bench_") for path in (ROOT / "tests").glob("bench_*.py")}
+    assert scripts == set(results.BENCHMARKS)
+    (parts,) = re.findall(r"^bench: (.*?) ##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert parts.split() == [f"bench-{name}" for name in results.BENCHMARKS]
+    told = make(ROOT, "--dry-run", "-j4", "bench", "PY=python", f"READY={ROOT / 'README.md'}", ready=()).stdout
+    assert re.findall(r"^python tests/bench_(\w+)\.py$", told, flags=re.MULTILINE) == list(results.BENCHMARKS)
 
 
 def test_make_alone_lists_every_target():

@@ -32,6 +32,12 @@ def test_results_in_the_readme_are_those_of_metrics_json(monkeypatch):
     assert results.table("report") in README
 
 
+def test_benchmarks_in_the_readme_are_those_of_benchmarks_json(monkeypatch):
+    monkeypatch.setenv("VAEFX_HOME", str(ROOT))
+    first, last = results.MARKS["benchmarks"]
+    assert f"{first}\n\n{results.benchmarks_table(figures.benchmarks())}\n\n{last}" in README
+
+
 def test_every_local_link_and_picture_of_the_readme_exists():
     links = re.findall(r"\]\(([^)]+)\)", README) + re.findall(r'src="([^"]+)"', README)
     assert len(links) > 10
@@ -84,3 +90,77 @@ def test_a_readme_without_its_marks_is_refused_not_rewritten(home):
     with pytest.raises(ValueError, match="marks"):
         results.update_readme("report")
     assert (home / "README.md").read_text() == "no marks"
+
+
+# --- benchmarks -------------------------------------------------------------------------------------------------------
+MACHINE = {"system": "Linux", "kind": "x86_64", "processors": 2, "device": "CPU"}
+
+
+def measured(median, low, high, repeats=3, **more):
+    return {"median": median, "low": low, "high": high, "repeats": repeats, **more}
+
+
+def part(*rows, **machine):
+    return {"rows": list(rows), "machine": MACHINE | machine}
+
+
+STEP = {
+    "what": "a step",
+    "unit": "ms",
+    "measured": measured(305.55, 300.0, 1312.6),
+    "reference": measured(1924.2, 1900.0, 2000.0, what="as usual", reached=True),
+    "ratio": 0.15879,
+}
+
+
+def test_a_benchmark_stands_beside_its_reference_with_spread_unit_and_ratio():
+    assert results.benchmarks_table({"controller": part(STEP)}).splitlines() == [
+        "| what | measured | reference | measured / reference |",
+        "|---|---|---|---|",
+        "| a step | 306 ms (300 to 1,313) | as usual: 1,924 ms (1,900 to 2,000) | 0.159 |",
+        "",
+        "Measured with Linux on x86_64, 2 processors, CPU.",
+    ]
+
+
+def test_a_reference_that_was_given_up_bounds_the_ratio_from_above():
+    reference = measured(120.4, 120.4, 120.4, repeats=1, what="the other", reached=False)
+    row = STEP | {"unit": "s", "measured": measured(9.5, 9.5, 9.5, repeats=1), "reference": reference, "ratio": 0.0789}
+    assert "| a step | 9.5 s | the other: > 120 s | < 0.0789 |" in results.benchmarks_table({"train": part(row)})
+
+
+def test_a_benchmark_without_a_reference_leaves_the_cells_empty():
+    row = {name: STEP[name] for name in ("what", "unit", "measured")}
+    assert "| a step | 306 ms (300 to 1,313) |  |  |" in results.benchmarks_table({"train": part(row)})
+
+
+def test_benchmarks_come_in_the_order_in_which_they_run_and_each_machine_is_named():
+    found = {name: part({**STEP, "what": name}) for name in sorted(results.BENCHMARKS)}
+    found["train"]["machine"] = MACHINE | {"device": "a GPU"}
+    lines = results.benchmarks_table(found).splitlines()
+    assert tuple(line.split(" | ")[0].removeprefix("| ") for line in lines[2:-2]) == results.BENCHMARKS
+    assert lines[-1] == (
+        "Measured with figures, render, controller, slider: Linux on x86_64, 2 processors, CPU; "
+        "train: Linux on x86_64, 2 processors, a GPU."
+    )
+
+
+def test_before_anything_has_been_measured_the_readme_says_what_does_it():
+    assert results.benchmarks_table({}) == results.benchmarks_table({"train": {"seconds": 22.0}})
+    assert "`make bench`" in results.benchmarks_table({})
+
+
+def test_results_and_benchmarks_have_their_own_places_in_the_readme(home):
+    (home / "README.md").write_text(README)
+    figures.record_benchmarks({"controller": part(STEP)})
+    results.update_benchmarks()
+    text = (home / "README.md").read_text()
+    table = results.benchmarks_table(figures.benchmarks())
+    first, last = results.MARKS["benchmarks"]
+    assert text == f"{README.partition(first)[0]}{first}\n\n{table}\n\n{last}{README.partition(last)[2]}"
+    figures.record("report", SCORES)
+    results.update_readme("report")
+    assert table in (home / "README.md").read_text() and results.table("report") in (home / "README.md").read_text()
+    (home / "README.md").write_text(README.replace(last, ""))
+    with pytest.raises(ValueError, match="lost the marks between which the benchmarks go: restore <!-- benchmarks"):
+        results.update_benchmarks()

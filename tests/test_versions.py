@@ -135,3 +135,18 @@ def test_a_checkout_without_any_commit_has_none(tmp_path, monkeypatch):
 def test_what_is_neither_a_day_nor_a_commit_is_refused_by_name(home, since):
     with pytest.raises(ValueError, match=f"since is {since!r}: it must be a day such as 2026-11-19, or a commit"):
         versions.commits(since, "2026-11-30")
+
+
+def test_the_versions_of_a_file_come_newest_first_with_their_commits(home):
+    found = [(commit.subject, text) for commit, text in versions.history(home / "numbers.json")]
+    assert found == [("four", "[4]"), ("two", "[2]")]
+    git(home, "rm", "-q", "numbers.json")
+    commit(home, "five", "2026-11-10 12:00:00")
+    assert [commit.day for commit, _ in versions.history(home / "numbers.json")] == ["2026-11-09", "2026-11-05"]
+    assert list(versions.history(home / "never.json")) == []
+
+
+def test_where_there_is_no_checkout_a_file_has_no_versions_to_tell_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
+    with pytest.raises(NoCheckout):
+        next(versions.history(tmp_path / "numbers.json"))
