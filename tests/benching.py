@@ -52,7 +52,7 @@ def peak_mb() -> float:
 
 
 def memory_row(what: str, imported_mb: float) -> dict:
-    """A row of `peak_mb`, beside what it was when all modules were there and nothing had been done."""
+    """A row of `peak_mb` up to now, beside what it was when all modules were there and nothing had been done."""
     return row(f"peak memory of {what}", "MB", [peak_mb()], "its imports alone", [imported_mb])
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import bench_figures
@@ -144,8 +145,9 @@ def test_a_network_that_does_not_come_to_the_target_in_time_bounds_the_ratio(hom
     kept = figures.benchmarks()["train"]
     assert [one["reached"] for one in kept["ours"]] == [True] * 3
     assert [one["reached"] for one in kept["week5"]] == [False]
-    assert kept["time_ratio_to_quality"] == kept["rows"][0]["ratio"] < 1
-    readme = (home / "README.md").read_text()
-    assert (
-        "| the report's own network: > 0." in readme and "| < 0.0" in readme and "| peak memory of training |" in readme
+    assert kept["time_ratio_to_quality"] == kept["rows"][0]["ratio"]
+    lines = (home / "README.md").read_text().splitlines()
+    assert any(
+        re.search(r"an error of 0.2 \| .* \| the report's own network: > [\d.]+ s \| < ", line) for line in lines
     )
+    assert any(line.startswith("| peak memory of training | ") for line in lines)
