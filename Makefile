@@ -36,27 +36,33 @@ LIBRARY := $(filter-out $(RUNNER) $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/
 	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
 
 # --- lessons side by side --------------------------------------------------------------------------------------------
-# Rendering and training use every core and would slow each other down, so notebooks run one after the other. Only if
-# nothing but plots has changed since `make figures` last came to its end is there nothing to render or train: what the
-# notebooks give each other is there, none waits for another, and three run at a time: even on two cores, since one of
-# them is always starting or waiting for its kernel.
+# Rendering and training the VAE use every core. What comes after them does not, so from then on two lessons run at a
+# time. If nothing but plots has changed since `make figures` last came to its end, there is nothing to render or train:
+# what the notebooks give each other is there, none waits for another, and three run at a time: even on two cores, since
+# one of them is always starting or waiting for its kernel.
 SETTLED := $(RUN)/notebooks/.settled
+COLD_S := $(RUN)/notebooks/.cold_s
 PLOTS := %plots.py %figures.py %results.py %widgets.py %_panel.py %pictures.py
 WEIGHTY := $(filter-out $(PLOTS),$(LIBRARY)) $(NOTEBOOKS:%=notebooks/%.ipynb) $(DATA) $(VAE)
 SIDE_BY_SIDE :=
 ifeq ($(MAKECMDGOALS),figures)
 ABSENT := $(filter-out $(wildcard $(WEIGHTY) $(SETTLED)),$(WEIGHTY) $(SETTLED))
 SIDE_BY_SIDE := $(if $(or $(ABSENT),$(shell find $(WEIGHTY) -newer $(SETTLED))),,yes)
-endif
-ifdef SIDE_BY_SIDE
-MAKEFLAGS += -j3 $(if $(filter output-sync,$(.FEATURES)),-Otarget)
-# threads that wait for each other must not spin in the other notebook's way: that costs a factor of up to ten
-$(BUILT): export OMP_WAIT_POLICY := passive
-$(BUILT): export VAEFX_SIDE_BY_SIDE := 1
-$(info nothing to render or train: notebooks side by side, each speaks when it has ended)
+BEGAN := $(if $(wildcard $(RUN)/notebooks),,$(shell date +%s))
+MAKEFLAGS += -j$(if $(SIDE_BY_SIDE),3,2)
 else
 .NOTPARALLEL:
 endif
+ifdef SIDE_BY_SIDE
+MAKEFLAGS += $(if $(filter output-sync,$(.FEATURES)),-Otarget)
+$(BUILT): export VAEFX_SIDE_BY_SIDE := 1
+$(info nothing to render or train: notebooks side by side, each speaks when it has ended)
+endif
+# The longest two lessons, of which one reads the other's controller, begin first. Threads that wait for each other must
+# not spin in another notebook's way: that costs a factor of up to ten.
+LONGEST := $(RUN)/notebooks/05_controller_training.ipynb $(RUN)/notebooks/06_playable_latent.ipynb
+BESIDE := $(if $(SIDE_BY_SIDE),$(BUILT),$(filter-out %/01_data_rendering.ipynb %/02_vae_training.ipynb,$(BUILT)))
+PATIENT = $(if $(filter $@,$(BESIDE)),OMP_WAIT_POLICY=passive)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -66,7 +72,8 @@ help: ## print this
 	@echo 'make TARGET [PRESET=report|smoke|seven|nine|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-figures: $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
+figures: $(LONGEST) $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
+	@$(if $(BEGAN),echo $$(($$(date +%s) - $(BEGAN))) >$(COLD_S))
 	@touch $(SETTLED)
 	@echo 'figures of the preset $(PRESET) are up to date'
 
@@ -134,15 +141,20 @@ clean: ## remove everything that the preset's runs produced
 STRIP = $(PY) -m nbstripout --extra-keys 'metadata.papermill cell.metadata.papermill metadata.widgets'
 
 $(BUILT): $(RUN)/notebooks/%.ipynb: notebooks/%.ipynb $(LIBRARY) | $(READY)
-	$(VAEFX) notebook $< --preset $(PRESET) --timeout-s $(TIMEOUT_S)
+	$(PATIENT) $(VAEFX) notebook $< --preset $(PRESET) --timeout-s $(TIMEOUT_S)
 
 $(RUN)/notebooks/02_vae_training.ipynb $(RUN)/notebooks/07_loss_and_phase.ipynb: $(DATA)
 $(RUN)/notebooks/03_latent_clustering.ipynb $(RUN)/notebooks/04_interpolation_figures.ipynb: $(DATA) $(VAE)
 $(RUN)/notebooks/05_controller_training.ipynb $(RUN)/notebooks/06_playable_latent.ipynb: $(VAE)
 
 # A manifest is a by-product of a notebook. The recipe only looks, so make compares its true time with its dependents';
-# if someone has removed it, the notebook is run again. Where nothing is to be rendered or trained, it is a file as any.
+# if someone has removed it, the notebook is run again, for one manifest after the other. Where nothing is to be rendered
+# or trained, it is a file as any.
 ifndef SIDE_BY_SIDE
+$(RUN)/notebooks/06_playable_latent.ipynb: | $(RUN)/notebooks/05_controller_training.ipynb
+$(RUN)/notebooks/07_loss_and_phase.ipynb: | $(VAE)
+
+$(foreach manifest,$(DATA),$(eval $(manifest): | $(BEFORE))$(eval BEFORE := $(manifest)))
 $(DATA): $(RUN)/notebooks/01_data_rendering.ipynb
 	@test -f $@ || $(VAEFX) notebook notebooks/01_data_rendering.ipynb --preset $(PRESET) --timeout-s $(TIMEOUT_S)
 	@test -f $@ || { echo '01_data_rendering did not write $@' >&2; exit 1; }

@@ -89,44 +89,41 @@ def test_a_benchmark_keeps_its_part_in_place_of_the_old_and_the_readme_shows_it(
 
 # --- the scripts ------------------------------------------------------------------------------------------------------
 def recorded(home, at, **seconds):
+    """A commit whose benchmarks say so of `make figures`."""
     (home / "figures").mkdir(exist_ok=True)
-    path = home / "figures" / "metrics.json"
-    path.write_text(json.dumps({"timing": seconds} if seconds else {}))
+    (home / "figures" / "benchmarks.json").write_text(json.dumps({"figures": seconds} | {"of": at}))
     return commit(home, "numbers", at)
 
 
-def test_a_cold_run_stands_beside_the_last_commit_with_other_times_for_the_same_lessons(home):
+def test_a_cold_run_stands_beside_the_last_commit_with_another_time(home):
     git(home, "init", "-q")
-    recorded(home, "2026-11-01 12:00:00", one=100.0, two=100.0)
-    name = recorded(home, "2026-11-02 12:00:00", one=30.0, two=20.0, three=7.0)
-    recorded(home, "2026-11-03 12:00:00", one=99.0)  # a lesson is missing
-    recorded(home, "2026-11-04 12:00:00")
-    recorded(home, "2026-11-05 12:00:00", one=10.0, two=20.0)
-    found, seconds = bench_figures.earlier({"one": 10.0, "two": 20.0})
-    assert (found.name, found.day, seconds) == (name, "2026-11-02", 50.0)
-    assert bench_figures.earlier({"one": 10.0, "four": 1.0}) is None
+    recorded(home, "2026-11-01 12:00:00", cold_s=1500)
+    name = recorded(home, "2026-11-02 12:00:00", cold_s=1400)
+    recorded(home, "2026-11-03 12:00:00")  # not measured
+    recorded(home, "2026-11-04 12:00:00", cold_s=1100)
+    found, seconds = bench_figures.earlier(1100)
+    assert (found.name, seconds) == (name, 1400)
 
 
 def test_a_cold_run_has_no_reference_where_there_is_no_history(home, capsys):
-    assert bench_figures.earlier({"one": 10.0}) is None
+    assert bench_figures.earlier(1100) is None
     assert "no reference" in capsys.readouterr().out
 
 
 def test_the_benchmark_of_figures_puts_three_rows_into_the_readme(home, monkeypatch):
     git(home, "init", "-q")
-    recorded(home, "2026-11-02 12:00:00", one=30.0, two=20.0)
-    recorded(home, "2026-11-05 12:00:00", one=5.0, two=20.0)
+    name = recorded(home, "2026-11-02 12:00:00", cold_s=50)
     monkeypatch.setattr(bench_figures, "warm", lambda *given: ([0.25, 0.25], [0.125, 0.125], [2.5, 2.5]))
+    with pytest.raises(SystemExit, match="run `make clean`, then it"):
+        bench_figures.main()
+    (home / "runs/report/notebooks").mkdir(parents=True)
+    (home / "runs/report/notebooks/.cold_s").write_text("25\n")
     bench_figures.main()
     lines = (home / "README.md").read_text().splitlines()
-    assert (
-        "| `make figures`, nothing out of date | 0.25 s (0.25 to 0.25) | `make help`: 0.125 s (0.125 to 0.125) | 2 |"
-        in lines
-    )
+    warm = "| `make figures`, nothing out of date | 0.25 s (0.25 to 0.25) | `make help`: 0.125 s (0.125 to 0.125) | 2 |"
+    assert warm in lines
     assert "| `make figures` after an edit of a plot | 2.5 s (2.5 to 2.5) | cold: 25 s | 0.1 |" in lines
-    assert any(
-        "`make figures`, cold | 25 s | at commit" in line and "of 2026-11-02: 50 s | 0.5" in line for line in lines
-    )
+    assert f"| `make figures`, cold | 25 s | at commit {name}: 50 s | 0.5 |" in lines
 
 
 @pytest.fixture

@@ -274,7 +274,7 @@ case $name in
 02*) cat $run/data/train/manifest.json vaefx_lib/vae.py > new; keep new $run/vae/manifest.json;;
 esac
 echo done > $run/notebooks/$name.ipynb
-echo . >> spans.txt
+echo /$name >> spans.txt
 """
 
 
@@ -318,8 +318,12 @@ def figures(folder, *options, preset="report", succeeds=True):
 
 def at_a_time(folder):
     """How many notebooks the last `make figures` had running at most."""
-    steps = (folder / "spans.txt").read_text().split()
-    return max(itertools.accumulate(-1 if step == "." else 1 for step in steps))
+    return max(itertools.accumulate(-1 if step.startswith("/") else 1 for step in spans(folder)))
+
+
+def spans(folder):
+    """Beginnings ("name") and ends ("/name") of notebooks in the last `make figures`."""
+    return (folder / "spans.txt").read_text().split()
 
 
 def edit(path):
@@ -395,32 +399,62 @@ def test_a_failing_notebook_fails_make_and_is_run_again(tree):
 WEIGHTY = ["vaefx_lib/config.py", "vaefx_lib/effects/mda.py", "constraints.txt", "notebooks/02_vae_training.ipynb"]
 
 
-@pytest.mark.parametrize("options", [(), ("-j4",)], ids=["make", "make -j4"])
-def test_lessons_run_side_by_side_after_a_plot_edit_and_in_turn_if_there_may_be_training(tree, options):
+def renders_and_trains_alone(folder):
+    """Whether the last `make figures` rendered, then trained, then ran the others, two at a time and 06 after 05."""
+    steps = spans(folder)
+    first = [step for name in ALL[:2] for step in (name, f"/{name}")]
+    return steps[:4] == first and at_a_time(folder) == 2 and steps.index(f"/{ALL[4]}") < steps.index(ALL[5])
+
+
+def test_lessons_run_three_at_a_time_after_a_plot_edit_and_two_after_rendering_and_training(tree):
     (tree / "slow").touch()
     edit(tree / "vaefx_lib/plots.py")
-    assert figures(tree, *options) == ALL
-    assert at_a_time(tree) > 1
+    assert figures(tree) == ALL
+    assert at_a_time(tree) == 3
     for changed in WEIGHTY:
         edit(tree / "vaefx_lib/plots.py")
         edit(tree / changed)
-        assert figures(tree, *options) == ALL
-        assert at_a_time(tree) == 1, changed
+        assert figures(tree) == ALL
+        assert renders_and_trains_alone(tree), changed
 
 
 @pytest.mark.parametrize("lost", ["data/valid/manifest.json", "vae/manifest.json", "notebooks/.settled"])
-def test_lessons_run_in_turn_if_something_is_lost_or_was_never_made(tree, lost):
+def test_lessons_wait_for_each_other_if_something_is_lost_or_was_never_made(tree, lost):
+    (tree / "slow").touch()
     (tree / "runs/report" / lost).unlink()
     edit(tree / "vaefx_lib/plots.py")
-    assert figures(tree, "-j4") == ALL
-    assert at_a_time(tree) == 1
+    assert figures(tree) == ALL
+    assert renders_and_trains_alone(tree)
 
 
-def test_lessons_run_in_turn_after_a_training_by_hand(tree):
+def test_renders_that_are_all_lost_are_made_again_once(tree):
+    for path in tree.glob("runs/report/data/*/manifest.json"):
+        path.unlink()
+    assert figures(tree).count(ALL[0]) == 1
+
+
+def test_lessons_wait_for_each_other_after_a_training_by_hand(tree):
+    (tree / "slow").touch()
     (tree / "runs/report/vae/manifest.json").write_text("trained again by hand")
     edit(tree / "vaefx_lib/plots.py")
     assert figures(tree) == ALL
-    assert at_a_time(tree) == 1
+    assert renders_and_trains_alone(tree)
+
+
+def test_training_alone_lets_its_threads_spin_and_lessons_beside_each_other_do_not(tree):
+    shutil.rmtree(tree / "runs")
+    lines = make(tree, "figures", "VAEFX=sh stand_in.sh").stdout.splitlines()
+    threads = {name: line.split()[-1] for line in lines for name in ALL if line.startswith(f"{name} says so")}
+    assert threads == dict.fromkeys(ALL[:2], "spin") | dict.fromkeys(ALL[2:], "passive")
+
+
+def test_the_seconds_of_a_cold_run_are_kept_and_those_of_others_are_not(tree):
+    kept = tree / "runs/report/notebooks/.cold_s"
+    assert int(kept.read_text()) < 60  # of the stand-in
+    kept.write_text("1517\n")
+    edit(tree / "constraints.txt")
+    assert figures(tree) == ALL
+    assert kept.read_text() == "1517\n"
 
 
 def test_a_lesson_that_fails_beside_another_fails_make_tells_why_and_the_next_try_is_as_quick(tree):
