@@ -64,7 +64,7 @@ endif
 .PHONY: help setup figures pretrained report test coverage study study-controller study-match bench-render bench-train bench-controller bench-slider lint format lab app clean
 
 help: ## print this
-	@echo 'make TARGET [PRESET=report|smoke|seven|nine|pretrained|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
+	@echo 'make TARGET [PRESET=report|smoke|seven|nine|pretrained|packed|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(READY) ## set up .venv and no more: enough to match and to play with the models that come with the library

@@ -139,11 +139,11 @@ def test_a_library_without_models_says_what_makes_some(nothing_packed):
             load()
 
 
-def test_a_lesson_begins_in_a_run_folder_of_its_own_which_is_left_alone_when_it_is_there(home, presets_of_report):
+def test_a_lesson_begins_in_a_run_folder_of_its_own_which_is_left_alone_when_it_is_there(home):
     preset = packed.begin()
     folder = config.vae_dir(config.PACKED)
     assert preset.name == config.PACKED and folder.is_relative_to(home / "runs" / "packed")
-    assert preset.render.n_train <= packed.PAIRS
+    assert preset.stft == config.preset("report").stft and preset.controller == config.preset("report").controller
     run = runs.load(folder)
     assert run.fingerprint == packed.vae().fingerprint
     kept = (folder / "model.safetensors").stat().st_mtime_ns
@@ -153,11 +153,6 @@ def test_a_lesson_begins_in_a_run_folder_of_its_own_which_is_left_alone_when_it_
     packed.begin()
     assert runs.load(folder).fingerprint == run.fingerprint
     assert not (home / "runs" / "report").exists()
-
-
-@pytest.fixture
-def presets_of_report(controlled, monkeypatch):
-    monkeypatch.setitem(config.PRESETS, "report", dataclasses.replace(controlled, name="report"))
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from vaefx_lib import controller as controllers
 FOLDER = Path(__file__).parent / "pretrained"
 MANIFEST = "manifest.json"
 VAE, CONTROLLER, MAP = "vae", "controller", "map_{}"  # sub-folders; of a map with its number of dimensions
-PAIRS = 1_000  # training pairs that a lesson renders for PCA, where the VAE is there already
 
 
 def available() -> bool:
@@ -121,8 +120,7 @@ def begin() -> config.Preset:
     Returns
     -------
     Preset
-        As the report's, under the name of that folder, so that nothing of the report is overwritten; and with no more
-        training pairs than PCA needs to show what it is.
+        Of that folder, so that nothing of the report is overwritten. It is the report's, with fewer training pairs.
 
     Raises
     ------
@@ -144,9 +142,7 @@ def begin() -> config.Preset:
         for name in (*runs.FILES, "manifest.json"):  # the manifest last: without it there is no run
             with store.atomic(there / name) as temporary:
                 shutil.copyfile(made.folder / name, temporary)
-    report = config.preset("report")
-    render = dataclasses.replace(report.render, n_train=min(PAIRS, report.render.n_train))
-    return dataclasses.replace(report, name=config.PACKED, render=render)
+    return config.preset(config.PACKED)
 
 
 def small(name: str, whitened: np.ndarray, directions: int) -> dict[str, np.ndarray]:
