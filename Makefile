@@ -31,7 +31,8 @@ BUILT := $(NOTEBOOKS:%=$(RUN)/notebooks/%.ipynb)
 DATA := $(foreach subset,train valid test dummy_train dummy_test,$(RUN)/data/$(subset)/manifest.json)
 VAE := $(RUN)/vae/manifest.json
 REPORT := %/versions.py %/report.py %/report_page.py %/report_scores.py
-RUNNER := %/__main__.py $(wildcard vaefx_lib/cli_*.py) %/notebooks.py %/notebook_parameters.py
+RUNNER := %/__main__.py $(wildcard vaefx_lib/cli_*.py) %/notebooks.py %/notebook_parameters.py \
+	%/packing.py %/packing_scores.py
 LIBRARY := $(filter-out $(RUNNER) $(REPORT),$(wildcard vaefx_lib/*.py vaefx_lib/effects/*.py)) \
 	$(wildcard vaefx_lib/speech/metadata.csv) constraints.txt
 
@@ -66,16 +67,21 @@ PATIENT = $(if $(filter $@,$(BESIDE)),OMP_WAIT_POLICY=passive)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help figures report test coverage study study-controller study-match bench bench-figures bench-render bench-train bench-controller bench-slider lint format lab app clean
+.PHONY: help setup figures pretrained report test coverage study study-controller study-match bench bench-figures bench-render bench-train bench-controller bench-slider lint format lab app clean
 
 help: ## print this
-	@echo 'make TARGET [PRESET=report|smoke|seven|nine|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
+	@echo 'make TARGET [PRESET=report|smoke|seven|nine|pretrained|packed|phase|week5|paper] [PYTHON=python] [TIMEOUT_S=seconds for one notebook]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(READY) ## set up .venv and no more: enough to match and to play with the models that come with the library
 
 figures: $(LONGEST) $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
 	@$(if $(BEGAN),echo $$(($$(date +%s) - $(BEGAN))) >$(COLD_S))
 	@touch $(SETTLED)
 	@echo 'figures of the preset $(PRESET) are up to date'
+
+pretrained: $(READY) ## train the models that come with the library anew, and put them into it (an hour)
+	$(VAEFX) train pretrained --replace
 
 report: $(READY) ## the weekly report as one page, runs/PRESET/report.html, from what is there; SINCE=day or commit, DAY=its day
 	$(VAEFX) report --preset $(PRESET) --since '$(SINCE)' --day '$(DAY)'

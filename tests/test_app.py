@@ -5,7 +5,7 @@ import json
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, writes
 
-from vaefx_lib import app, config
+from vaefx_lib import app, config, packed, store
 
 
 @pytest.fixture
@@ -45,9 +45,12 @@ def test_a_lesson_without_cells_for_the_app_is_refused(home):
         app.excerpt(path, "smoke")
 
 
-def test_without_anything_trained_the_app_says_what_to_run(home):
-    with pytest.raises(ValueError, match="holds no playable map: run `make figures PRESET=smoke` first"):
-        app.serve("smoke")
+def test_without_anything_trained_the_app_says_what_to_run(home, nothing_packed):
+    for name in ("smoke", "report"):
+        with pytest.raises(ValueError, match=f"holds no playable map: run `make figures PRESET={name}` first"):
+            app.serve(name)
+    with pytest.raises(ValueError, match="holds no pretrained models"):
+        app.serve("smoke", pretrained=True)
     folder = config.playable_dir("smoke") / "all_bottleneck_2"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
@@ -56,3 +59,27 @@ def test_without_anything_trained_the_app_says_what_to_run(home):
     assert "play(preset, seed)" in path.read_text()
     with pytest.raises(ValueError, match="unknown preset 'smok'"):
         app.serve("smok")
+
+
+def test_where_nothing_is_trained_the_app_plays_on_what_comes_with_the_library_and_says_so(
+    home, packed_library, capsys
+):
+    path = app.write("report")
+    assert "no map of the preset report is trained" in capsys.readouterr().err
+    assert given(path) == "preset = 'report'\npretrained = True"
+    with pytest.raises(ValueError, match="holds no playable map: run `make figures PRESET=smoke` first"):
+        app.write("smoke")
+    folder = config.playable_dir("report") / "all_bottleneck_2"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    assert given(app.write("report")) == "preset = 'report'"
+    assert given(app.write("report", pretrained=True)).endswith("pretrained = True")
+    assert capsys.readouterr().err == ""
+    (packed.FOLDER / "vae" / "kl.csv").unlink()
+    with pytest.raises(store.DamagedFile, match="kl.csv is missing"):
+        app.write("report", pretrained=True)
+
+
+def given(path):
+    (source,) = (cell["source"] for cell in store.read_json(path)["cells"] if cell["id"] == "given")
+    return source

@@ -52,7 +52,8 @@ def test_an_unknown_preset_is_one_line_and_exit_code_1(home, arguments):
     result = vaefx(*arguments)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "Error: unknown preset 'nope': known are report, smoke, seven, nine, phase, week5, paper\n"
+    known = "report, smoke, seven, nine, pretrained, packed, phase, week5, paper"
+    assert result.stderr == f"Error: unknown preset 'nope': known are {known}\n"
     assert list(home.iterdir()) == []
 
 

@@ -16,7 +16,7 @@ from vaefx_lib.__main__ import main
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, nothing_packed):
     """Two sounds, and no trained controller."""
     monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -149,6 +149,46 @@ def test_without_a_trained_controller_one_line_says_what_trains_one(folder):
         done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav", *more)
         assert done.exit_code == 1 and done.stdout == "" and done.stderr.count("\n") == 1
         assert "holds no trained controller: notebook 05_controller_training trains one" in done.stderr
+
+
+def test_where_none_is_trained_that_of_the_library_is_taken_and_one_line_says_so(folder, packed_library):
+    asked = ("in.wav", "ref.wav", "--effect", "mda:Overdrive", "-o", "out.wav")
+    done = vaefx_match(*asked)
+    assert done.exit_code == 0, done.output
+    assert done.stderr == (
+        "no controller of the preset report is trained: taking the one that comes with the library\n"
+    )
+    assert done.stdout.startswith("mda:Overdrive\n") and done.stdout.endswith("out.wav\n")
+    forced = vaefx_match(*asked, "--pretrained")
+    assert forced.stdout == done.stdout and forced.stderr == ""
+    assert not (folder / "runs").exists()  # nothing is unpacked for it
+    done = vaefx_match(*asked, "--preset", "smoke")
+    assert done.exit_code == 1 and "runs/smoke/controller holds no trained controller" in done.stderr
+
+
+def test_that_of_the_library_can_be_asked_for_beside_a_trained_one(trained, packed_library):
+    asked = ("in.wav", "ref.wav", "--effect", "mda:Overdrive", "-o", "out.wav")
+    assert vaefx_match(*asked).stdout.splitlines()[1].split() == ["drive", "80", "%"]
+    done = vaefx_match(*asked, "--pretrained")
+    assert done.exit_code == 0 and done.stdout.splitlines()[1].split() != ["drive", "80", "%"]
+    done = vaefx_match(*asked, "--pretrained", "--preset", "smoke")
+    assert done.exit_code == 2 and "one of --preset and --pretrained is wanted" in done.stderr
+
+
+def test_a_damaged_controller_is_not_replaced_by_that_of_the_library_nor_the_other_way_round(trained, packed_library):
+    path = config.controller_dir("report") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0\0")
+    packed_path = packed_library / "controller" / "model.safetensors"
+    packed_path.write_bytes(packed_path.read_bytes()[:-1] + b"\0\0")
+    for more in ((), ("--pretrained",)):
+        done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav", *more)
+        assert done.exit_code == 1 and "model.safetensors is missing or has changed since it was" in done.stderr
+
+
+def test_asked_for_a_controller_that_does_not_come_with_the_library_one_line_says_what_makes_one(folder):
+    done = vaefx_match("in.wav", "ref.wav", "-o", "out.wav", "--pretrained")
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert "holds no pretrained models" in done.stderr and "`make pretrained`" in done.stderr
 
 
 @pytest.mark.parametrize("seconds", ["0", "-3"])

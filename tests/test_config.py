@@ -56,7 +56,9 @@ def test_text_that_is_no_preset_is_a_value_error(text):
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(ValueError, match="'week6'.*report, smoke, seven, nine, phase, week5, paper"):
+    with pytest.raises(
+        ValueError, match="'week6'.*report, smoke, seven, nine, pretrained, packed, phase, week5, paper"
+    ):
         config.preset("week6")
 
 

@@ -11,7 +11,19 @@ import pytest
 import soundfile
 from conftest import answering
 
-from vaefx_lib import audio, blackbox, candidates, corpora, effects, matching, metrics, passages, refining, search
+from vaefx_lib import (
+    audio,
+    blackbox,
+    candidates,
+    corpora,
+    effects,
+    matching,
+    metrics,
+    packed,
+    passages,
+    refining,
+    search,
+)
 from vaefx_lib.effects.mda import delay_samples
 
 RATE_HZ = passages.RATE_HZ
@@ -244,11 +256,20 @@ def test_what_cannot_be_matched_is_refused_in_a_sentence(dry, reference, trained
         match(given.pop("sound"), given.pop("reference"), trained_controller, **given)
 
 
-def test_without_a_trained_controller_it_is_said_what_trains_one(dry, reference, tmp_path, monkeypatch):
+def test_without_a_trained_controller_it_is_said_what_trains_one(dry, reference, tmp_path, monkeypatch, nothing_packed):
     monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
     for effect in ("mda:Overdrive", "auto"):
         with pytest.raises(ValueError, match="no trained controller: notebook 05_controller_training trains one"):
             match(dry, reference, None, effect=effect, refine_s=1)
+
+
+def test_without_a_trained_controller_that_of_the_library_answers(
+    dry, reference, tmp_path, monkeypatch, packed_library
+):
+    monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
+    found = matching.match(dry, reference, effect="mda:Overdrive")
+    given = matching.match(dry, reference, effect="mda:Overdrive", controller=packed.controller())
+    assert found.settings == given.settings and found.confidence == given.confidence
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -161,6 +161,20 @@ def test_an_unknown_or_mistyped_parameter_is_refused_before_anything_runs(home, 
     assert not (home / "runs").exists()
 
 
+def test_a_lesson_that_begins_with_the_pretrained_models_leaves_the_presets_copy_and_numbers_alone(home):
+    also = PARAMETERS + "\npretrained: bool = False"
+    write(home, "01_lesson", "assert pretrained and preset == 'report'", parameters=(also,))
+    kept = home / "runs" / "report" / "notebooks" / "01_lesson.ipynb"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("of the report")
+    path = notebooks.run("01", parameters={"pretrained": "true"})
+    assert path == home / "runs" / "packed" / "notebooks" / "01_lesson.ipynb"
+    assert kept.read_text() == "of the report"
+    assert "01_lesson_s" in figures.metrics("packed")["timing"] and not (home / "figures").exists()
+    with pytest.raises(ValueError, match="pretrained is true, and the preset 'smoke': it makes no difference"):
+        notebooks.run("01", preset="smoke", parameters={"pretrained": True})
+
+
 def test_an_unknown_preset_or_notebook_is_refused_by_name(home):
     write(home, "01_lesson")
     write(home, "01_other")

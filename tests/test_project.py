@@ -60,7 +60,7 @@ FLOORS = [
             "controller_training",
         ),
         *("playable_maps", "playable_net", "playable", "playable_surrogate", "playable_learning"),
-        "playable_training",
+        *("playable_training", "packed"),
     ],
     [
         "matching",
@@ -75,7 +75,7 @@ FLOORS = [
     [
         *("plots", "latent_plots", "study_plots", "loss_plots", "match_plots", "playable_plots", "figures", "results"),
         *("pictures", "widgets", "path_panel", "play_panel"),
-        *("versions", "report", "report_page", "report_scores"),
+        *("versions", "report", "report_page", "report_scores", "packing_scores", "packing"),
     ],
     ["notebook_parameters", "notebooks", "app"],
     ["cli_options", "cli_train", "cli_scores", "cli_sounds", "__main__"],

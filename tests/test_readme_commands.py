@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from distributed import LocalCluster
 from test_evaluation import speech_folder
 from test_fetching import VCTK, Server, sha256, zipped
+from test_packed_lessons import executed, project, some_cells
 from test_readme import README, ROOT, SCORES
 
 from vaefx_lib import (
@@ -51,6 +52,7 @@ ELSEWHERE = {  # where a command is run that no test of this module runs
     "make lint": ("tests/test_project.py", "test_lint_refuses_what_it_should"),
     "make lab": ("tests/test_browser.py", "lab"),
     "make app": ("tests/test_browser.py", "voila"),
+    "vaefx train pretrained": ("tests/conftest.py", "packed_home"),
     "vaefx effects": ("tests/test_cli.py", "test_effects_are_listed_with_the_parameters_and_choices_that_they_have"),
     "vaefx study-match --music DIR": ("tests/test_cli_match.py", "test_the_study_keeps_every_part_that_is_done"),
     "apt-get install mda-lv2": (".ci/run", "apt-get install"),
@@ -335,6 +337,22 @@ def test_a_recording_is_matched(home):
     assert (home / "out.wav").is_file()
 
 
+@runs("make setup", ".venv/bin/vaefx match INPUT REFERENCE --effect mda:Overdrive -o OUT.wav")
+def test_right_after_the_set_up_a_recording_is_matched(home, packed_library):
+    shutil.rmtree(home / "runs")
+    assert "vaefx" not in " ".join(recipe("make setup"))
+    assert "Nothing to be done" in make("make setup")
+    line = ".venv/bin/vaefx match INPUT REFERENCE --effect mda:Overdrive -o OUT.wav"
+    done = vaefx(line, INPUT="in.wav", REFERENCE="ref.wav", OUT="out.wav")
+    assert done.stdout.startswith("mda:Overdrive\n") and "comes with the library" in done.stderr
+    assert (home / "out.wav").is_file()
+
+
+@runs("make pretrained")
+def test_the_models_that_come_with_the_library_are_made_by_one_command():
+    assert recipe("make pretrained") == ["vaefx train pretrained --replace"]  # which `packed_home` does at a small size
+
+
 # --- lessons and the report -------------------------------------------------------------------------------------------
 @runs("vaefx notebook 03_latent_clustering --preset smoke")
 def test_a_lesson_is_run_here_as_far_as_its_maps_and_where_figures_are_made_to_its_end(home, monkeypatch):
@@ -346,6 +364,17 @@ def test_a_lesson_is_run_here_as_far_as_its_maps_and_where_figures_are_made_to_i
     assert done.stdout == f"{home / 'runs' / 'smoke' / 'notebooks' / '03_latent_clustering.ipynb'}\n"
     steps = recipe("make figures PRESET=smoke")  # of which nothing is there in this home
     assert "vaefx notebook notebooks/03_latent_clustering.ipynb --preset smoke --timeout-s 7200" in steps
+
+
+@runs("vaefx notebook 05_controller_training -p pretrained true")
+def test_a_lesson_begins_with_the_models_that_come_with_the_library(packed_library, controlled, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
+    monkeypatch.setenv("IPYTHONDIR", project(tmp_path, controlled, packed_library))
+    name = "05_controller_training"
+    some_cells(tmp_path, name, ["import", "chosen = ", "echo = ", "controller = ", '"controller_training",\n', "media"])
+    done = vaefx("vaefx notebook 05_controller_training -p pretrained true")
+    assert done.stdout == f"{executed(tmp_path, name)}\n"
+    assert [path.name for path in config.figures_dir(config.PACKED).glob("*.png")] == ["controller_training.png"]
 
 
 @runs("make report", "make report SINCE=2026-11-19", "vaefx report --preset smoke --since 2026-11-19")

@@ -74,12 +74,16 @@ def notebook(name, preset, parameters, timeout_s):
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @preset_option
+@click.option("--pretrained", is_flag=True, help="On the map that comes with the library, whatever is trained.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def app(preset, options):
-    """Play with the latent space in the browser, as `make app` does; further OPTIONS go to Voila."""
+def app(preset, pretrained, options):
+    """Play with the latent space in the browser, as `make app` does; further OPTIONS go to Voila.
+
+    That of the preset report, where it has not been trained, is the one that comes with the library.
+    """
     from vaefx_lib import app
 
-    app.serve(preset, options)
+    app.serve(preset, options, pretrained=pretrained)
 
 
 @main.command("report")

@@ -21,16 +21,33 @@ from vaefx_lib.cli_options import preset_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the search.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 @preset_option
-def match(input_path, reference_path, out_path, effect, refine, seed, as_json, preset):
+@click.option(
+    "--pretrained", is_flag=True, help="With the controller that comes with the library, whatever is trained."
+)
+def match(input_path, reference_path, out_path, effect, refine, seed, as_json, preset, pretrained):
     """Make INPUT, a dry recording, sound like REFERENCE, another one through an unknown effect.
 
-    The trained controller of the preset proposes settings; --refine searches on from there, and is what finds those of
-    an effect that the controller does not know. The whole INPUT goes through the effect at its own rate.
+    The trained controller of the preset proposes settings; that of the preset report, where it has not been trained, is
+    the one that comes with the library. --refine searches on from there, and is what finds those of an effect that the
+    controller does not know. The whole INPUT goes through the effect at its own rate.
     """
     chosen = config.preset(preset)
+    if pretrained and preset != "report":
+        raise click.UsageError("one of --preset and --pretrained is wanted, and not both")
     from tqdm import tqdm
 
-    from vaefx_lib import matching
+    from vaefx_lib import matching, packed
+
+    if pretrained:
+        controller = packed.controller()
+    elif preset == "report":
+        controller = matching.at_hand()
+    else:
+        controller = matching.trained(chosen)
+    if controller.about["preset"] == config.PACKED and not pretrained:
+        click.echo(
+            "no controller of the preset report is trained: taking the one that comes with the library", err=True
+        )
 
     bar = tqdm(total=100, unit="%", disable=None if refine else True, bar_format="{l_bar}{bar}|{postfix} {elapsed}")
 
@@ -39,7 +56,7 @@ def match(input_path, reference_path, out_path, effect, refine, seed, as_json, p
         bar.update(max(0, round(100 * share) - bar.n))
 
     with redirect_stdout(sys.stderr), bar:
-        asked = {"effect": effect, "controller": matching.trained(chosen), "refine_s": refine or 0.0, "seed": seed}
+        asked = {"effect": effect, "controller": controller, "refine_s": refine or 0.0, "seed": seed}
         found = matching.match_files(input_path, reference_path, out_path, **asked, progress=progress)
     if as_json:
         click.echo(json.dumps({"out": out_path, **found.summary()}, indent=2, allow_nan=False))

@@ -96,3 +96,24 @@ def train_critic(preset, groups, replace):
     for name, value in made.about["worth"].items():
         click.echo(f"{name} {value:g}")
     click.echo(f"critic in {folder}")
+
+
+@train.command("pretrained")
+@click.option("--replace", is_flag=True, help="Put them in the place of those that come with the library.")
+def train_pretrained(replace):
+    """Train the models that come with the library, all that the preset pretrained has: an hour on two cores.
+
+    What is there already is kept, so that an interrupted call goes on. They are made small, measured, and put beside
+    the run folder's, where nothing uses them, or with --replace into the library.
+    """
+    chosen = config.preset("pretrained")
+    from vaefx_lib import packed, packing, packing_scores, versions
+
+    commit = versions.head(besides="vaefx_lib/pretrained")
+    folder = packed.FOLDER if replace else config.run_dir(chosen.name) / config.PACKED
+    with redirect_stdout(sys.stderr):
+        packing.train(chosen)
+        found = packing.pack(chosen, folder, commit=commit)
+    for line in packing_scores.compared(found):
+        click.echo(line)
+    click.echo(f"{sum(about['bytes'] for about in found['files'].values()) / 1e6:.2f} MB in {folder}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SUBSETS = ("train", "valid", "test", "dummy_train", "dummy_test")
+PACKED = "packed"  # the preset of lessons that begin with the models that come with the library
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,13 @@ PRESETS = {
         train=Train(batch_size=27),
         controller=Controller(end_to_end_steps=30),
     ),
+    "pretrained": Preset(
+        "pretrained",
+        render=Render(n_train=10_000),
+        train=Train(max_epochs=12),
+        controller=Controller(n_passages=1_000, n_train=6_000, end_to_end_steps=100),
+    ),
+    PACKED: Preset(PACKED, render=Render(n_train=1_000)),  # for PCA alone: the VAE is there
     "phase": Preset("phase", vae=Vae(inputs=("dry", "wet", "wet_turn_cos", "wet_turn_sin"))),  # `phase`: relative
     "week5": Preset(
         "week5",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import audio, candidates, config, effects, passages
+from vaefx_lib import audio, candidates, config, effects, packed, passages
 from vaefx_lib import controller as controllers
 
 
@@ -90,7 +90,7 @@ def match(
         A name for `effects.load`; or ``"auto"`` for the best of those that the controller knows and, with a search,
         of all that are installed but for VST3 and Audio Unit plug-ins, which may take many seconds to load.
     controller : Controller, optional
-        By default that of the preset `report`. For an effect that it does not know all is left to the search.
+        By default that which is `at_hand`. For an effect that it does not know all is left to the search.
     sample_rate_hz, reference_rate_hz : int
         Of the sound, and of the reference if it differs.
     refine_s : float
@@ -121,9 +121,7 @@ def match(
     inputs = passages.of_sound(sound, sample_rate_hz, name="the input")
     reference_rate_hz = reference_rate_hz or sample_rate_hz
     references = passages.of_sound(reference, reference_rate_hz, name="the reference")
-    task = candidates.Task(
-        inputs, sample_rate_hz, references, reference_rate_hz, controller or trained(config.preset("report"))
-    )
+    task = candidates.Task(inputs, sample_rate_hz, references, reference_rate_hz, controller or at_hand())
     return _answer(task, sound, effect, refine_s, seed, progress)
 
 
@@ -171,9 +169,7 @@ def match_files(
     sound, rate_hz = audio.load(input_path)
     _check_channels(sound, str(input_path))
     inputs = passages.of_sound(sound, rate_hz, name=str(input_path))
-    task = candidates.Task(
-        inputs, rate_hz, references, reference_rate_hz, controller or trained(config.preset("report"))
-    )
+    task = candidates.Task(inputs, rate_hz, references, reference_rate_hz, controller or at_hand())
     found = _answer(task, sound, effect, refine_s, seed, progress)
     audio.save(out_path, found.audio, rate_hz)
     return found
@@ -270,3 +266,19 @@ def trained(preset: config.Preset) -> controllers.Controller:
         If there is none, and the message says what to run; or if it has changed since it was written.
     """
     return controllers.load(config.controller_dir(preset.name))
+
+
+def at_hand() -> controllers.Controller:
+    """The trained controller of the preset `report`; where none has been trained, that which comes with the library.
+
+    The latter's `about["preset"]` is `config.PACKED`.
+
+    Raises
+    ------
+    DamagedFile
+        If there is neither, or one that has changed since it was written: then the other does not take its place.
+    """
+    report = config.preset("report")
+    if packed.available() and not (config.controller_dir(report.name) / controllers.MANIFEST).is_file():
+        return packed.controller()
+    return trained(report)

@@ -63,7 +63,7 @@ def run(
     preset : str
         Name of a preset, given to the notebook as its parameter `preset`.
     parameters : dict, optional
-        Further parameters by name, in place of the notebook's own.
+        Further parameters by name, in place of the notebook's own. If `pretrained` is true, all goes to `runs/packed`.
     timeout_s : float
         Seconds that all cells together may take; the start of the kernel is not counted.
     timed : bool
@@ -77,13 +77,18 @@ def run(
     Raises
     ------
     ValueError
-        If the notebook, the preset or a parameter is unknown, or a value is not of its parameter's type.
+        If the notebook, the preset or a parameter is unknown, or a value is not of its parameter's type; if another
+        preset than `report` is given to a lesson that is to begin with the pretrained models.
     NotebookFailed
         If it did not run to its end. The last lines of the failing cell have been printed to stderr.
     """
     source = find(name)
     config.preset(preset)
     values = notebook_parameters.checked(source, preset, parameters or {})
+    if values.get("pretrained"):  # its copy and its time must not be taken for those of the preset
+        if preset != "report":
+            raise ValueError(f"pretrained is true, and the preset {preset!r}: it makes no difference and must be left")
+        preset = config.PACKED
 
     papermill = _papermill()
     from nbclient.exceptions import CellTimeoutError, DeadKernelError

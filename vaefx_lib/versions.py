@@ -130,6 +130,22 @@ def uncommitted() -> int:
     return len(_ask("diff", "--name-only", "HEAD", fails="").splitlines())
 
 
+def head(*, besides: str) -> str:
+    """The hash of the last commit, with "-dirty" behind it if a tracked file differs; "none" where no git can be asked.
+
+    Parameters
+    ----------
+    besides : str
+        A folder of the project whose files may differ.
+    """
+    try:
+        _check_checkout()
+        changed = _ask("diff", "--name-only", "HEAD", "--", ".", f":(exclude){besides}")
+        return _ask("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except NoCheckout:
+        return "none"
+
+
 def _span(since: str, until: str) -> tuple[str, str]:
     """Hashes of the last commit before the span and of the last one in it; empty where there is none."""
     _check_checkout()
