@@ -125,6 +125,13 @@ def test_a_file_that_is_missing_or_has_changed_is_named_by_whatever_needs_it(hom
     assert not config.vae_dir(config.PACKED).exists()
 
 
+def test_a_controller_is_of_no_use_with_another_critic_than_that_which_measured_its_references(home, monkeypatch):
+    other = dataclasses.replace(critic.load(), about={"sha256": "another"})
+    monkeypatch.setattr(critic, "load", lambda: other)
+    with pytest.raises(store.DamagedFile, match="was made with another critic: `make pretrained`"):
+        packed.controller()
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", "torn"])
 def test_a_manifest_that_says_nothing_is_refused(home, text):
     (packed.FOLDER / packed.MANIFEST).write_text(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from vaefx_lib import config, echo_peaks, playable, runs, store
+from vaefx_lib import config, critic, echo_peaks, playable, runs, store
 from vaefx_lib import controller as controllers
 
 FOLDER = Path(__file__).parent / "pretrained"
@@ -38,8 +38,8 @@ def manifest(folder: Path | None = None) -> dict:
     Returns
     -------
     dict
-        `preset`: as `config.to_json` has it. `commit`, `versions`: what made them. `metrics`, `report`, `few`: see
-        `packing_scores.measure` and its neighbours. `files`: name -> `bytes` and `sha256`.
+        `preset`: as `config.to_json` has it. `commit`, `versions`, and the sha256 of the `critic`: what made them.
+        `metrics`, `report`, `few`: see `packing_scores`. `files`: name -> `bytes` and `sha256`.
 
     Raises
     ------
@@ -83,12 +83,14 @@ def controller(folder: Path | None = None) -> controllers.Controller:
     Raises
     ------
     DamagedFile
-        As `manifest`.
+        As `manifest`; or if the critic is another than that by which its references were measured.
 
     Used in `05_controller_training`.
     """
     inside = (folder or FOLDER) / CONTROLLER
     made = controllers.load(inside, vae(folder))
+    if manifest(folder)["critic"] != critic.load().about["sha256"]:
+        raise store.DamagedFile(f"the controller in {inside} was made with another critic: `make pretrained`")
     parts = load_file(inside / controllers.LIBRARY)
     library = {name: (restored(name, parts), settings) for name, (_, settings) in made.library.items()}
     echoes = {name: _with_floats(known) for name, known in made.echoes.items()}

@@ -104,6 +104,7 @@ def pack(preset: Preset, folder: Path, *, commit: str) -> dict:
         about = {
             "preset": json.loads(config.to_json(preset)),
             "commit": commit,
+            "critic": critic.load().about["sha256"],
             "versions": {name: version(name) for name in ("torch", "numpy", "lightning")},
         }
         store.write_json(inside / packed.MANIFEST, about | {"files": files})  # or it could not be loaded and measured
