@@ -11,7 +11,18 @@ from click.testing import CliRunner
 from conftest import answering
 from test_matching import TRUTH, speech
 
-from vaefx_lib import audio, blackbox, config, controller, corpora, effects, figures, match_scores, match_study
+from vaefx_lib import (
+    audio,
+    blackbox,
+    config,
+    controller,
+    corpora,
+    effects,
+    figures,
+    match_cases,
+    match_scores,
+    match_study,
+)
 from vaefx_lib.__main__ import main
 
 
@@ -297,6 +308,9 @@ def test_the_study_keeps_every_part_that_is_done(guessing, monkeypatch):
     options = {option.name: option.default for option in main.commands["study-match"].params}
     assert options["cases"] == match_study.CASES
     again = figures.metrics("report")["controller"]
+    rows = match_study.table(again).splitlines()[2:]
+    labels = ["mda:Overdrive", "Distortion to Overdrive, speech", "Distortion to Overdrive, music"]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == labels
     assert again["nine"] == kept["nine"] and list(again["music"]["cross"]) == ["Distortion_to_Overdrive"]
     assert "pesq" not in again["music"]["cross"]["Distortion_to_Overdrive"]
     assert scored == [
@@ -305,3 +319,15 @@ def test_the_study_keeps_every_part_that_is_done(guessing, monkeypatch):
         "off",
         "pedalboard:Distortion",
     ]  # what was done is not tried again
+
+
+def test_settings_that_are_nearly_right_sound_right_unless_one_is_the_time_of_an_echo():
+    speakers = match_cases.unseen("speech", config.preset("report"))
+    closed = {name: match_study.nearly(name, speakers, n=6)["gap_closed"] for name in ("mda:Overdrive", "mda:Delay")}
+    assert closed["mda:Overdrive"] > 0.9 and closed["mda:Delay"] < 0.5
+    exact = match_study.nearly("mda:Delay", speakers, n=2, off=0.0)
+    assert exact == {"off": 0.0, "mrstft_wide": 0.0, "gap_closed": 1.0}
+
+
+def test_there_is_no_table_of_a_study_that_was_not_made():
+    assert match_study.table({"mda:Delay": {}}) == ""

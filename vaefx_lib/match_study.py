@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from vaefx_lib import config, controller, corpora, match_cases, match_scores, store
+import numpy as np
+
+from vaefx_lib import (
+    blackbox,
+    config,
+    controller,
+    corpora,
+    effects,
+    match_cases,
+    match_scores,
+    metrics,
+    passages,
+    store,
+)
 from vaefx_lib.config import Preset
 
 CROSS = {  # references made by an effect that the controller cannot set: what made them, and what is set
@@ -21,6 +34,8 @@ CROSS = {  # references made by an effect that the controller cannot set: what m
 STUDIED = "nine"  # the preset of the study
 CASES, REFINE_EVALUATIONS = 24, 700  # of each part of the study
 FOLDER = "match_study"  # of a run folder
+NEARLY = 0.02  # of its range: how far each setting of an answer is off that is called nearly right
+ANSWERS = ("none", "random", "mean", "network", "ours", "refined", "oracle")
 
 
 def evaluate(
@@ -99,7 +114,7 @@ def study(preset: Preset, *, music: str | None = None, cases: int = CASES, seed:
     ------
     dict
         A part of `metrics.json`: `controller.nine.<effect>`, `controller.cross.<name>`, and for music
-        `controller.music.cross.<name>`; each as `match_scores.summary`.
+        `controller.music.cross.<name>`; each as `match_scores.summary`, the first with `nearly`, as `nearly` gives it.
 
     Raises
     ------
@@ -125,8 +140,70 @@ def study(preset: Preset, *, music: str | None = None, cases: int = CASES, seed:
         given = {"n": cases, "seed": seed, "speech": kind == "speech", "refine_evaluations": REFINE_EVALUATIONS}
         path = config.run_dir(preset.name) / FOLDER / f"{kind}_{store.file_name(name)}.safetensors"
         scores = match_scores.kept(path, trained, effect, sounds[kind], made_by=made_by, **given)
-        found = {"cross": {name: match_scores.summary(scores)}} if made_by else {name: match_scores.summary(scores)}
+        found = match_scores.summary(scores)
         if kind == "music":
-            yield {"controller": {"music": found}}
+            yield {"controller": {"music": {"cross": {name: found}}}}
+        elif made_by:
+            yield {"controller": {"cross": {name: found}}}
         else:
-            yield {"controller": found if made_by else {"nine": found}}
+            found["nearly"] = nearly(effect, sounds[kind], n=cases, seed=seed)
+            yield {"controller": {"nine": {name: found}}}
+
+
+def nearly(effect: str, speakers: Mapping[str, Sequence], *, n: int, seed: int = 0, off: float = NEARLY) -> dict:
+    """What an answer is worth whose settings are all nearly right: how exact they must be to sound right.
+
+    Where a setting is a time, or the speed of a movement, the least error puts the sound out of step with the true one.
+
+    Parameters
+    ----------
+    effect : str
+    speakers : mapping of str to sequence of Utterance
+        As `match_cases.unseen` gives them.
+    n, seed : int
+        Cases, those of `match_scores.score`.
+    off : float
+        How far from the true ones all settings are, up or down at random, but inside [0, 1].
+
+    Returns
+    -------
+    dict
+        `off`; `mrstft_wide`: mean distance from the targets; `gap_closed`: (none - that) / none, of the means.
+    """
+    fx = effects.load(effect)
+
+    def one(index: int) -> tuple[float, float]:
+        case = match_cases.draw(speakers, effect, index=index, seed=seed)
+        signs = np.random.default_rng([seed, index, 2]).choice([-1.0, 1.0], len(case.settings))
+        moved = case.settings + off * np.where(np.abs(case.settings + off * signs - 0.5) > 0.5, -signs, signs)
+        to_target = metrics.MrstftTo(case.target)
+        return to_target(case.dry), to_target(blackbox.wet(fx, case.dry, moved, passages.RATE_HZ))
+
+    none, distance = np.mean(blackbox.in_threads(one, range(n)), axis=0).tolist()
+    return {"off": off, "mrstft_wide": distance, "gap_closed": (none - distance) / none}
+
+
+def table(found: dict) -> str:
+    """What `study` found as a table in Markdown, a row for each part; empty without any.
+
+    Parameters
+    ----------
+    found : dict
+        The part `controller` of `metrics.json`.
+
+    Used in `05_controller_training`.
+    """
+    parts = dict(found.get("nine", {}))
+    for kind, of in (("speech", found), ("music", found.get("music", {}))):
+        parts |= {
+            f"{name.replace('_', ' ')}, {kind}": row for name, row in of.get("cross", {}).items() if name in CROSS
+        }
+    columns = [*ANSWERS, "gap closed", "refined", "by nearly right settings"]
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in parts.items():
+        means = row[match_scores.MAIN]
+        cells = [f"{means[answer]:.2f}" for answer in ANSWERS]
+        cells += [f"{means[key]:.0%}" if key in means else "" for key in ("gap_closed", "refined_gap_closed")]
+        cells.append(f"{row['nearly']['gap_closed']:.0%}" if "nearly" in row else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) if parts else ""
