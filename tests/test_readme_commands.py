@@ -340,8 +340,7 @@ def test_a_recording_is_matched(home):
 @runs("make setup", ".venv/bin/vaefx match INPUT REFERENCE --effect mda:Overdrive -o OUT.wav")
 def test_right_after_the_set_up_a_recording_is_matched(home, packed_library):
     shutil.rmtree(home / "runs")
-    assert "vaefx" not in " ".join(recipe("make setup"))
-    assert "Nothing to be done" in make("make setup")
+    assert recipe("make setup") == []  # beyond what every target needs
     line = ".venv/bin/vaefx match INPUT REFERENCE --effect mda:Overdrive -o OUT.wav"
     done = vaefx(line, INPUT="in.wav", REFERENCE="ref.wav", OUT="out.wav")
     assert done.stdout.startswith("mda:Overdrive\n") and "comes with the library" in done.stderr
