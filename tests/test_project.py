@@ -51,7 +51,7 @@ FLOORS = [
         ),
         *("stft_distance", "loudness", "speech_quality", "search", "passages", "players"),
         *("style", "echo_profile", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
-        *("refining", "candidates"),
+        *("refining", "candidates", "effect_choice"),
         *(
             "controller_material",
             "controller_media",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import audio, candidates, config, effects, packed, passages
+from vaefx_lib import audio, candidates, config, effect_choice, effects, packed, passages
 from vaefx_lib import controller as controllers
 
 
@@ -178,9 +178,9 @@ def match_files(
 def _answer(task: candidates.Task, sound: np.ndarray, name: str, refine_s: float, seed: int, progress) -> Match:
     """The best candidate of one effect or of all, with the whole sound through it."""
     if name == "auto":
-        tried, left_out = candidates.of_all(task, refine_s, seed, progress)
+        tried, left_out = effect_choice.of_all(task, refine_s, seed, progress)
     else:
-        tried, left_out = [candidates.of_one(task, name, refine_s, seed, progress)], {}
+        tried, left_out = [effect_choice.of_one(task, name, refine_s, seed, progress)], {}
     best = min(tried, key=lambda candidate: candidate.distance)
     if not math.isfinite(best.distance):
         raise effects.EffectFailed(f"{best.effect.name} gave silence or failed at all settings that were tried")
