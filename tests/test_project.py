@@ -49,7 +49,7 @@ FLOORS = [
             "phase_study",
             "study",
         ),
-        *("stft_distance", "loudness", "speech_quality", "search", "passages", "players"),
+        *("stft_distance", "loudness", "speech_quality", "tries", "search", "passages", "players"),
         *("style", "echo_profile", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
         *("refining", "candidates", "effect_choice"),
         *(
