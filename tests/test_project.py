@@ -37,7 +37,7 @@ FLOORS = [
         *("lit_vae", "training", "blackbox", "processes", "sound_loss"),
     ],
     [
-        *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
+        *("baselines", "latent", "projection", "interpolation", "audibility", "readings", "information", "evaluation"),
         *(
             "settings_net",
             "controller",
