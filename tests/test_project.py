@@ -37,7 +37,8 @@ FLOORS = [
         *("lit_vae", "training", "blackbox", "processes", "sound_loss"),
     ],
     [
-        *("baselines", "latent", "projection", "interpolation", "audibility", "readings", "information", "evaluation"),
+        *("baselines", "latent", "projection", "interpolation", "audibility", "readings", "information", "probes"),
+        "evaluation",
         *(
             "settings_net",
             "controller",
