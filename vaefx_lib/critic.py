@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from vaefx_lib import store, style
@@ -134,8 +134,7 @@ def save_critic(folder: str | Path, critic: Critic) -> None:
     arrays["whitening"] = critic.space.whitening.astype(np.float16)
     for i, net in enumerate(critic.nets):
         arrays |= {f"net{i}.{name}": value.numpy().astype(np.float16) for name, value in net.state_dict().items()}
-    with store.atomic(folder / MODEL) as temporary:
-        temporary.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    store.write_arrays(folder / MODEL, arrays)
     about = critic.about | {"nets": len(critic.nets), "sha256": store.sha256(folder / MODEL)}
     store.write_json(folder / MANIFEST, about)
 
