@@ -205,7 +205,7 @@ def embed(run: runs.Run, clips: Sequence[np.ndarray]) -> np.ndarray:
 def classes(
     preset: config.Preset, dry: Dry, names: Sequence[str], count: int, *, members: int = 4, seed: int = 0
 ) -> np.ndarray:
-    """Measures of passages through effects at random settings, the same for each few passages: `style.fit` needs them.
+    """Measures of passages through effects at random settings, the same for each few passages: for `style_space.fit`.
 
     Parameters
     ----------
