@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vaefx_lib import audibility, audio, effects, interpolation, shards, spectrogram, training
+from vaefx_lib import audibility, audio, effects, interpolation, shards, spectrogram, standardisation, training
 
 DELAY, OVERDRIVE = effects.load("mda:Delay"), effects.load("mda:Overdrive")
 
@@ -127,5 +127,5 @@ def test_what_was_measured_is_kept_until_the_data_or_the_unit_change(run, spoken
     assert anew()
     assert not anew()
     assert anew(data=dataclasses.replace(spoken_test, fingerprint="another"))
-    twice = spectrogram.Statistics(run.statistics.mean, tuple(2 * s for s in run.statistics.std))
+    twice = standardisation.Statistics(run.statistics.mean, tuple(2 * s for s in run.statistics.std))
     assert anew(run=dataclasses.replace(run, statistics=twice))

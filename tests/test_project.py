@@ -30,7 +30,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [
     ["config", "store", "audio_faults", "audio"],
     ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
-    ["shards", "pairs", "rendering", "spectrogram", "inversion", "phase"],
+    ["shards", "pairs", "rendering", "standardisation", "spectrogram", "inversion", "phase"],
     [
         *("factorised", "vae", "muon", "batches", "runs", "history", "checkpoints", "tracking"),
         *("thumbnails", "media"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaefx_lib import baselines, batches, phase, runs, shards, spectrogram, store
+from vaefx_lib import baselines, batches, phase, runs, shards, spectrogram, standardisation, store
 
 BATCH = 64
 
@@ -131,7 +131,7 @@ def embed_dataset(
             )
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    sources = [Path(str(module.__file__)) for module in (baselines, spectrogram)]
+    sources = [Path(str(module.__file__)) for module in (baselines, spectrogram, standardisation)]
     own = [run.folder / "model.safetensors", pca.mean, pca.components]  # trained again, they may differ in a few bits
     key = store.fingerprint(run.fingerprint, *own, dataset.fingerprint, errors, *sources, Path(__file__))
     arrays = store.cached(path, key, compute) if path else compute()
