@@ -126,7 +126,7 @@ def _choices(preset: config.Preset, subset: str) -> dict:
 def _sources() -> list[Path]:
     """The source files that decide what a pair sounds like."""
     here = Path(__file__).parent
-    own = [here / name for name in ("audio.py", "corpora.py", "pairs.py", "shards.py")]
+    own = [here / name for name in ("audio.py", "audio_faults.py", "corpora.py", "pairs.py", "shards.py")]
     return [*own, *sorted((here / "effects").glob("*.py"))]
 
 
