@@ -11,7 +11,17 @@ from click.testing import CliRunner
 from conftest import answering
 from test_matching import TRUTH, speech
 
-from vaefx_lib import audio, blackbox, config, controller, corpora, effects, figures, match_scores, match_study
+from vaefx_lib import (
+    audio,
+    blackbox,
+    config,
+    controller,
+    corpus_split,
+    effects,
+    figures,
+    match_scores,
+    match_study,
+)
 from vaefx_lib.__main__ import main
 
 
@@ -214,7 +224,7 @@ def test_scores_of_a_controller_are_json_nested_as_in_metrics_json(guessing):
     done = evaluate("--speech", "speech", "--n", "1", "--refine-evaluations", "8", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert set(told["speakers"]) == set(corpora.UNSEEN_SPEAKERS)
+    assert set(told["speakers"]) == set(corpus_split.UNSEEN_SPEAKERS)
     found = told["controller"]["mda:Overdrive"]
     assert found["mrstft_wide"]["oracle"] == 0 < found["mrstft_wide"]["none"]
     assert found["mrstft_wide"].keys() >= {"ours", "refined", "random", "mean", "gap_closed", "refined_gap_closed"}

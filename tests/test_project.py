@@ -29,7 +29,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # lowest floor first: a module imports from its own floor or a lower one, and never in a circle
 FLOORS = [
     ["config", "store", "audio_faults", "audio"],
-    ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
+    ["effects", "corpora", "corpus_split", "corpus_check", "corpus_layouts", "fetching"],
     ["shards", "pairs", "rendering", "standardisation", "spectrogram", "inversion", "phase"],
     [
         *("factorised", "vae", "muon", "batches", "runs", "history", "checkpoints", "tracking"),

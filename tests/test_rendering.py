@@ -17,10 +17,10 @@ import pytest
 import soundfile
 from test_corpora import BAD, GOOD, write
 
-from vaefx_lib import audio, config, corpora, effects, rendering, shards, store
+from vaefx_lib import audio, config, corpora, corpus_split, effects, rendering, shards, store
 
 PEAK = 10 ** (-12 / 20)
-SPEECH = corpora.split(corpora.load("speech"), "speech")
+SPEECH = corpus_split.split(corpora.load("speech"), "speech")
 
 
 def with_render(preset, **changes):
@@ -239,10 +239,10 @@ def test_workers_killed_again_and_again_end_in_an_error(tiny, tmp_path, monkeypa
 NO_SPACE = """
 import resource, sys
 from pathlib import Path
-from vaefx_lib import config, corpora, rendering
+from vaefx_lib import config, corpora, corpus_split, rendering
 
 preset = config.from_json(Path(sys.argv[1]).read_text())
-speech = corpora.split(corpora.load("speech"), "speech")["train"]
+speech = corpus_split.split(corpora.load("speech"), "speech")["train"]
 for index in range(2):
     rendering.render_pair(preset, "train", index, speech)  # compiled code is written before the limit is set
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

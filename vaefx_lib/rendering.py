@@ -23,7 +23,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from vaefx_lib import config, corpora, effects, pairs, shards, store
+from vaefx_lib import config, corpora, corpus_split, effects, pairs, shards, store
 from vaefx_lib.pairs import UNCHANGED, render_pair
 from vaefx_lib.shards import Dataset, load
 
@@ -83,7 +83,7 @@ def render(
     name, damaged = preset.render.corpus, {}
     if speech is None:
         everything = corpora.load(name)
-        speech = corpora.split(everything, name)[subset.removeprefix("dummy_")]
+        speech = corpus_split.split(everything, name)[subset.removeprefix("dummy_")]
         corpus = corpora.fingerprint("speech" if name == "speech" else everything)
         damaged = {} if name == "speech" else corpora.check(name).damaged
     else:
@@ -126,8 +126,8 @@ def _choices(preset: config.Preset, subset: str) -> dict:
 def _sources() -> list[Path]:
     """The source files that decide what a pair sounds like."""
     here = Path(__file__).parent
-    own = [here / name for name in ("audio.py", "audio_faults.py", "corpora.py", "pairs.py", "shards.py")]
-    return [*own, *sorted((here / "effects").glob("*.py"))]
+    names = ("audio.py", "audio_faults.py", "corpora.py", "corpus_split.py", "pairs.py", "shards.py")
+    return [*(here / name for name in names), *sorted((here / "effects").glob("*.py"))]
 
 
 def _write_plan(out_dir: Path, preset: config.Preset, subset: str, speech, fingerprint: str) -> None:
