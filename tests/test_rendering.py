@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from test_corpora import BAD, GOOD, write
 
-from vaefx_lib import audio, config, corpora, corpus_split, effects, rendering, shards, store
+from vaefx_lib import audio, config, corpora, corpus_split, effects, rendering, shard_writing, shards, store
 
 PEAK = 10 ** (-12 / 20)
 SPEECH = corpus_split.split(corpora.load("speech"), "speech")
@@ -334,7 +334,7 @@ def test_an_old_manifest_never_speaks_of_new_shards(tiny, tmp_path, monkeypatch)
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shards, "finish", interrupt)  # all shards are new, and have the sizes of the old ones
+    monkeypatch.setattr(shard_writing, "finish", interrupt)  # all shards are new, and have the sizes of the old ones
     with pytest.raises(KeyboardInterrupt):
         rendering.render(with_render(tiny, seed=1), "valid", tmp_path, jobs=1, progress=False)
     with pytest.raises(store.DamagedFile, match="manifest.json is missing"):
