@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaefx_lib import blackbox, config, corpora, effects, pairs, spectrogram, vae
+from vaefx_lib import blackbox, config, corpora, corpus_split, effects, pairs, spectrogram, vae
 
 ROUNDS, SECONDS = 5, 6.0  # of each way, and of each in each
 BATCH = 12
@@ -116,7 +116,7 @@ def make_task() -> Task:
     """Pairs of 5.46 s of the included speech, and what a VAE of the report's sizes makes of their windows."""
     report = config.preset("report")
     long = dataclasses.replace(report, stft=dataclasses.replace(report.stft, num_frames=129))
-    speakers = pairs.by_speaker(corpora.split(corpora.load("speech"), "speech")["train"])
+    speakers = pairs.by_speaker(corpus_split.split(corpora.load("speech"), "speech")["train"])
     rendered = [pairs.render_pair(long, "train", i, speakers) for i in range(PAIRS)]
     dry, target = np.stack([pair for pair, _ in rendered], axis=1)
     used = [effects.load(row["effect"]) for _, row in rendered]

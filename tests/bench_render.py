@@ -21,7 +21,7 @@ from pathlib import Path
 import benching
 import numpy as np
 
-from vaefx_lib import config, corpora, effects, rendering, store
+from vaefx_lib import config, corpora, corpus_split, effects, rendering, store
 
 SECONDS = 0.25  # of rendering with one effect, once
 REPEATS = 3
@@ -48,7 +48,7 @@ def cost_of(name, folder):
     The path is that of one shard after the other, without what happens once per render (listing the corpus and so on).
     Each repeat writes over the files of the one before: on a virtual machine fresh memory can be slow at first touch.
     """
-    effect, speech = effects.load(name), corpora.split(corpora.load("speech"), "speech")["test"]
+    effect, speech = effects.load(name), corpus_split.split(corpora.load("speech"), "speech")["test"]
     one = with_render(REPORT, effects=(name,), shard_pairs=32)
     for index in (0, 1):  # the first time it is compiled, or its process started
         begun = time.perf_counter()

@@ -36,6 +36,7 @@ from vaefx_lib import (
     references,
     runs,
     spectrogram,
+    standardisation,
     vae,
     widgets,
 )
@@ -151,7 +152,7 @@ def untrained(preset: config.Preset, dry: references.Dry) -> runs.Run:
     torch.manual_seed(0)
     model = vae.build(preset.vae, preset.stft.num_frames, preset.stft.num_bins).eval()
     S = spectrogram.magnitude(dry.sounds, preset.stft)
-    statistics_ = spectrogram.measure(np.stack([S, S], axis=1))
+    statistics_ = standardisation.measure(np.stack([S, S], axis=1))
     return runs.Run(Path(), preset, model, statistics_, {}, np.zeros((1, preset.vae.latent_dim)), "untrained")
 
 

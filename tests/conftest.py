@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaefx_lib import config, rendering, shards
+from vaefx_lib import config, rendering, shard_writing
 
 SHIPPED = Path(__file__).parents[1] / "vaefx_lib" / "pretrained" / "manifest.json"
 collect_ignore = [] if SHIPPED.is_file() else ["test_pretrained.py"]
@@ -271,8 +271,8 @@ def write_toy_pairs(folder, preset, count, seed):
         pair[:] = pairs[i]
         return rows[i]
 
-    shard = shards.write(path, np.shape(pairs), fill, fingerprint)
-    shards.finish(folder, [shard], fingerprint, {"sample_rate_hz": preset.stft.sample_rate_hz})
+    shard = shard_writing.write(path, np.shape(pairs), fill, fingerprint)
+    shard_writing.finish(folder, [shard], fingerprint, {"sample_rate_hz": preset.stft.sample_rate_hz})
 
 
 def untrained_map(run, *, width=32):

@@ -5,7 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vaefx_lib import audibility, audio, effects, interpolation, shards, spectrogram, training
+from vaefx_lib import (
+    audibility,
+    audio,
+    effects,
+    interpolation,
+    shard_writing,
+    shards,
+    spectrogram,
+    standardisation,
+    training,
+)
 
 DELAY, OVERDRIVE = effects.load("mda:Delay"), effects.load("mda:Overdrive")
 
@@ -33,8 +43,8 @@ def render(folder, run, clips):
         pair[:] = pairs[i]
         return rows[i]
 
-    shard = shards.write(folder / "shard-00000.npy", np.shape(pairs), fill, str(rows))
-    shards.finish(folder, [shard], str(rows), {"sample_rate_hz": run.preset.stft.sample_rate_hz})
+    shard = shard_writing.write(folder / "shard-00000.npy", np.shape(pairs), fill, str(rows))
+    shard_writing.finish(folder, [shard], str(rows), {"sample_rate_hz": run.preset.stft.sample_rate_hz})
     return shards.load(folder)
 
 
@@ -127,5 +137,5 @@ def test_what_was_measured_is_kept_until_the_data_or_the_unit_change(run, spoken
     assert anew()
     assert not anew()
     assert anew(data=dataclasses.replace(spoken_test, fingerprint="another"))
-    twice = spectrogram.Statistics(run.statistics.mean, tuple(2 * s for s in run.statistics.std))
+    twice = standardisation.Statistics(run.statistics.mean, tuple(2 * s for s in run.statistics.std))
     assert anew(run=dataclasses.replace(run, statistics=twice))

@@ -16,7 +16,7 @@ from vaefx_lib import (
     blackbox,
     config,
     controller,
-    corpora,
+    corpus_split,
     effects,
     figures,
     match_cases,
@@ -225,7 +225,7 @@ def test_scores_of_a_controller_are_json_nested_as_in_metrics_json(guessing):
     done = evaluate("--speech", "speech", "--n", "1", "--refine-evaluations", "8", "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert set(told["speakers"]) == set(corpora.UNSEEN_SPEAKERS)
+    assert set(told["speakers"]) == set(corpus_split.UNSEEN_SPEAKERS)
     found = told["controller"]["mda:Overdrive"]
     assert found["mrstft_wide"]["oracle"] == 0 < found["mrstft_wide"]["none"]
     assert found["mrstft_wide"].keys() >= {"ours", "refined", "random", "mean", "gap_closed", "refined_gap_closed"}

@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaefx_lib import audio, corpora, corpus_check, corpus_layouts, store
+from vaefx_lib import audio, corpora, corpus_check, corpus_layouts, corpus_split, store
 from vaefx_lib.__main__ import main
 
 KNOWN = "known are speech, folder:PATH, vctk[-MIC][:PATH], daps[-CONDITION][:PATH], musdb18[-STEM][:PATH]"
@@ -117,7 +117,7 @@ def test_texts_are_the_lines_of_the_sentence_file(speech):
 
 
 def test_split_puts_every_utterance_in_one_part_and_no_unseen_speaker_in_train(speech):
-    parts = corpora.split(speech, "speech")
+    parts = corpus_split.split(speech, "speech")
     assert list(parts) == ["train", "valid", "test"]
     assert sorted(u.path for part in parts.values() for u in part) == sorted(u.path for u in speech)
     speakers = {name: {u.speaker for u in part} for name, part in parts.items()}
@@ -127,12 +127,12 @@ def test_split_puts_every_utterance_in_one_part_and_no_unseen_speaker_in_train(s
 
 
 def test_unseen_speakers_are_a_woman_and_a_man_of_each_accent(speech):
-    unseen = {(u.gender, u.accent) for u in corpora.split(speech, "speech")["test"]}
+    unseen = {(u.gender, u.accent) for u in corpus_split.split(speech, "speech")["test"]}
     assert unseen == {("F", "us"), ("M", "us"), ("F", "gb"), ("M", "gb")}
 
 
 def test_valid_and_test_share_no_sentence(speech):
-    parts = corpora.split(speech, "speech")
+    parts = corpus_split.split(speech, "speech")
     assert {u.utterance_id[-3:] for u in parts["valid"]} == {"001", "002", "003", "004", "005"}
     assert not {u.text for u in parts["valid"]} & {u.text for u in parts["test"]}
     assert len(parts["valid"]) == 20
@@ -191,7 +191,7 @@ def test_an_unknown_variant_is_refused_by_naming_the_known():
 
 def test_split_of_an_unknown_corpus_is_refused(speech):
     with pytest.raises(ValueError) as caught:
-        corpora.split(speech, "nus")
+        corpus_split.split(speech, "nus")
     assert str(caught.value) == f"unknown corpus 'nus': {KNOWN}"
 
 
@@ -672,13 +672,13 @@ def test_musdb18_loads_mixtures_and_stems_by_name(musdb18):
 
 
 def test_musdb18_is_divided_as_its_authors_do(musdb18):
-    parts = corpora.split(corpora.load(f"musdb18-bass:{musdb18}"), "musdb18-bass")
+    parts = corpus_split.split(corpora.load(f"musdb18-bass:{musdb18}"), "musdb18-bass")
     assert {name: [u.speaker for u in part] for name, part in parts.items()} == {
         "train": ["Some Band - A Song"],
         "valid": ["ANiMAL - Rockshow", "Meaxic - Take A Step"],
         "test": ["X - Y's (Z)"],
     }
-    assert len(set(corpora.MUSDB18_VALID)) == 14
+    assert len(set(corpus_split.MUSDB18_VALID)) == 14
 
 
 # ---- dividing by speaker
@@ -690,13 +690,13 @@ def said(speaker, number, *, text="", gender=""):
 
 
 def divided(utterances, corpus="folder:x"):
-    return {name: {u.utterance_id for u in part} for name, part in corpora.split(utterances, corpus).items()}
+    return {name: {u.utterance_id for u in part} for name, part in corpus_split.split(utterances, corpus).items()}
 
 
 @given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=30), seed=st.integers(0, 99))
 def test_no_speaker_of_train_is_heard_elsewhere_and_order_does_not_matter(counts, seed):
     utterances = [said(f"speaker {i} of {seed}", n) for i, count in enumerate(counts) for n in range(count)]
-    parts = corpora.split(utterances, "folder:x")
+    parts = corpus_split.split(utterances, "folder:x")
     assert sorted(u.utterance_id for part in parts.values() for u in part) == sorted(u.utterance_id for u in utterances)
     heard = {name: {u.speaker for u in part} for name, part in parts.items()}
     assert not heard["train"] & (heard["valid"] | heard["test"])
@@ -716,7 +716,7 @@ def test_a_division_is_the_same_on_every_machine():
 
 def test_about_one_speaker_in_seven_is_unseen_women_and_men_alike():
     utterances = [said(f"{g}{i}", n, gender=g) for g in "FM" for i in range(20) for n in range(9)]
-    parts = corpora.split(utterances, "vctk:x")
+    parts = corpus_split.split(utterances, "vctk:x")
     unseen = {u.speaker for u in parts["test"]}
     assert sorted(name[0] for name in unseen) == ["F"] * 3 + ["M"] * 3
     assert len(parts["valid"]) == len(unseen) * 3
@@ -724,7 +724,7 @@ def test_about_one_speaker_in_seven_is_unseen_women_and_men_alike():
 
 def test_a_sentence_that_several_say_is_in_valid_or_in_test():
     utterances = [said(f"p{i}", n, text=f"Sentence {n}.") for i in range(20) for n in range(9)]
-    parts = corpora.split(utterances, "vctk")
+    parts = corpus_split.split(utterances, "vctk")
     texts = {name: {u.text for u in part} for name, part in parts.items()}
     assert len(texts["valid"]) == 3 and len(texts["test"]) == 6 and not texts["valid"] & texts["test"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaefx_lib import blackbox, config, critic, critic_training, effects, passages, references, style
+from vaefx_lib import blackbox, config, critic, critic_training, effects, passages, references, style, style_space
 from vaefx_lib.stft_distance import mrstft_wide
 
 NAMES = ("mda:Overdrive", "mda:Delay", "pedalboard:Reverb")
@@ -39,7 +39,7 @@ def made_up(n, measures=30, seed=0):
     wanted = inputs[:, :-1] + 0.05 * rng.normal(size=(n, 8, measures)).astype(np.float32)
     away = np.abs(inputs[:, None, :, :4] - inputs[:, :8, None, :4]).mean(-1)
     compared = np.concatenate([away[..., None], np.zeros((*away.shape, 4))], axis=-1).astype(np.float32)
-    space = style.Space(np.eye(measures, dtype=np.float32), np.ones(style.LONGEST, np.float32))
+    space = style_space.Space(np.eye(measures, dtype=np.float32), np.ones(style.LONGEST, np.float32))
     return critic_training.Groups(inputs, wanted, compared, away, np.zeros((n, 8), int)), space, np.zeros(measures)
 
 
@@ -82,7 +82,7 @@ def test_a_group_is_what_one_would_make_by_hand(dry, space, monkeypatch):
         np.testing.assert_allclose(group["distances"][truth], expected, rtol=1e-5)
         np.testing.assert_array_equal(group["references"][truth], others[truth].numbers)
         np.testing.assert_array_equal(group["inputs"][truth], style.measure(sounds[truth]).numbers)
-        compared = style.total(group["compared"][truth, -1])
+        compared = style_space.total(group["compared"][truth, -1])
         assert compared == pytest.approx(space.distance(others[truth], style.measure(sounds[-1])), rel=1e-5)
     assert [NAMES[kind] for kind in group["kinds"]] == [given[0].name for given, _ in rendered[:8]]
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from vaefx_lib import corpora, evaluation, interpolation, latent, training
+from vaefx_lib import corpora, evaluation, interpolation, latent, probes, training
 from vaefx_lib.latent import Embedded
 
 EFFECTS = np.array(["mda:Overdrive", "mda:Delay"] * 200)
@@ -32,7 +32,7 @@ def separable(rng, full):
 # --- probes -----------------------------------------------------------------------------------------------------------
 def test_a_probe_is_always_right_about_what_lies_apart():
     train, test = embedded(0, vae=separable), embedded(1, vae=separable)
-    assert evaluation.probe_accuracy(train.vae, EFFECTS, test.vae, EFFECTS) == 1
+    assert probes.probe_accuracy(train.vae, EFFECTS, test.vae, EFFECTS) == 1
 
 
 def test_a_probe_taught_shuffled_labels_or_noise_is_at_chance():
@@ -40,9 +40,9 @@ def test_a_probe_taught_shuffled_labels_or_noise_is_at_chance():
     train, test = rng.normal(size=(2, 2000, 4))
     labels = np.tile(EFFECTS, 5)
     shift = np.where(labels == "mda:Delay", 1, -1)[:, None]
-    assert evaluation.probe_accuracy(train, labels, test, labels) == pytest.approx(0.5, abs=0.05)
+    assert probes.probe_accuracy(train, labels, test, labels) == pytest.approx(0.5, abs=0.05)
     shuffled = [
-        evaluation.probe_accuracy(train + shift, labels, test + shift, labels, shuffle_seed=seed) for seed in range(20)
+        probes.probe_accuracy(train + shift, labels, test + shift, labels, shuffle_seed=seed) for seed in range(20)
     ]
     assert np.mean(shuffled) == pytest.approx(0.5, abs=0.2)  # one alone may fall to either side
     assert min(shuffled) < 0.5 < max(shuffled)
@@ -51,8 +51,8 @@ def test_a_probe_taught_shuffled_labels_or_noise_is_at_chance():
 def test_a_margin_is_negative_exactly_where_the_probe_is_wrong():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(400, 4)) + np.where(DELAY, 0.5, -0.5)[:, None]
-    probe = evaluation.fit_probe(z, EFFECTS)
-    margin = evaluation.margins(probe, z, EFFECTS)
+    probe = probes.fit_probe(z, EFFECTS)
+    margin = probes.margins(probe, z, EFFECTS)
     wrong = probe.predict(z) != EFFECTS
     assert 10 < wrong.sum() < 200
     assert np.array_equal(margin < 0, wrong)
@@ -64,13 +64,13 @@ def test_rows_of_a_confusion_matrix_are_true_and_columns_predicted_for_any_numbe
     kinds = np.repeat(["a", "b", "c"], 100)
     corners = dict(zip("abc", 20 * np.eye(3)))
     noise = np.random.default_rng(0).normal(size=(300, 3))
-    probe = evaluation.fit_probe(np.stack([corners[kind] for kind in kinds]) + noise, kinds)
+    probe = probes.fit_probe(np.stack([corners[kind] for kind in kinds]) + noise, kinds)
     lies_with = np.where(np.arange(300) < 25, "b", kinds)  # a quarter of the a's
     z = np.stack([corners[kind] for kind in lies_with]) + noise
-    found = evaluation.confusion(probe, z, kinds)
+    found = probes.confusion(probe, z, kinds)
     assert found["a"] == {"a": 0.75, "b": 0.25, "c": 0.0}
     assert found["b"] == {"a": 0.0, "b": 1.0, "c": 0.0}
-    only_c = evaluation.confusion(probe, z[kinds == "c"], kinds[kinds == "c"])
+    only_c = probes.confusion(probe, z[kinds == "c"], kinds[kinds == "c"])
     assert only_c == {"c": {"a": 0.0, "b": 0.0, "c": 1.0}}
 
 
@@ -79,7 +79,7 @@ def test_a_probe_leans_on_the_dimension_that_tells_whatever_its_scale():
     for labels in (EFFECTS, np.tile(["a", "b", "c", "d"], 100)):
         z = rng.normal(size=(400, 4)) * [1, 1e-3, 1, 1]
         z[:, 1] += 1e-2 * np.unique(labels, return_inverse=True)[1]
-        weights = evaluation.probe_weights(evaluation.fit_probe(z, labels))
+        weights = probes.probe_weights(probes.fit_probe(z, labels))
         assert weights.shape == (4,) and weights.argmax() == 1 and weights.min() >= 0
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import needed
 
 from vaefx_lib import effects
-from vaefx_lib.effects import EffectFailed, hosted, sandbox
+from vaefx_lib.effects import EffectFailed, hosted, plugin_host, sandbox
 
 ZAM = sorted(Path("/usr/lib/vst3").glob("Za*.vst3"))
 NAMES = (
@@ -117,9 +117,9 @@ def test_a_plug_in_is_described_once(monkeypatch):
     monkeypatch.setattr(sandbox, "call", lambda *args, **more: asked.append(args[0]) or real(*args, **more))
     effects.load.cache_clear()
     effect = load("ZamPhono")
-    assert load("ZamPhono") is effect and asked == ["hosted:describe"]
+    assert load("ZamPhono") is effect and asked == ["plugin_host:describe"]
     effect.render(noise(1, 9), {}, 24_000)
-    assert asked == ["hosted:describe", "hosted:run"]
+    assert asked == ["plugin_host:describe", "plugin_host:run"]
 
 
 @EACH
@@ -333,8 +333,8 @@ def test_a_plug_in_has_arrived_at_its_settings_when_the_clip_starts(name):
     effect, dry, rng = load(name), noise(13, 2, 12_000), np.random.default_rng(13)
     for _ in range(4):
         settings = random_settings(effect, rng, 24_000)
-        later = effect.render(np.pad(dry, ((0, 0), (20 * hosted.BLOCK, 0))), settings, 24_000)
-        assert np.array_equal(effect.render(dry, settings, 24_000), later[:, 20 * hosted.BLOCK :])
+        later = effect.render(np.pad(dry, ((0, 0), (20 * plugin_host.BLOCK, 0))), settings, 24_000)
+        assert np.array_equal(effect.render(dry, settings, 24_000), later[:, 20 * plugin_host.BLOCK :])
 
 
 # ---- bad input: one sentence
@@ -385,7 +385,7 @@ def test_audio_units_are_refused_where_there_are_none():
 
 
 class Stand:
-    """What `hosted` uses of pedalboard.VST3Plugin."""
+    """What `plugin_host` uses of pedalboard.VST3Plugin."""
 
     found, is_effect, channels = ("One",), True, (1,)
     _reload_type, _parameters = None, ()
@@ -418,7 +418,7 @@ class Stand:
 def test_a_plug_in_that_is_no_effect_says_why(monkeypatch, traits, plugin, message):
     monkeypatch.setattr(pedalboard, "VST3Plugin", type("Stand", (Stand,), traits))
     with pytest.raises(ValueError, match=message):
-        hosted.describe(prefix="vst3", path="/x", plugin=plugin)
+        plugin_host.describe(prefix="vst3", path="/x", plugin=plugin)
 
 
 def control(texts, *, steps=0x7FFFFFFF, raw=0.0, name="Tone", label="", automatable=True):
@@ -442,7 +442,7 @@ def control(texts, *, steps=0x7FFFFFFF, raw=0.0, name="Tone", label="", automata
     ],
 )
 def test_a_native_range_is_stated_only_if_the_texts_bear_it_out(text, label, expected):
-    native = hosted._native(control(text, label=label, raw=0.25))
+    native = plugin_host._native(control(text, label=label, raw=0.25))
     assert tuple(native.values()) == pytest.approx(expected)
 
 
@@ -461,12 +461,12 @@ def test_a_native_range_is_stated_only_if_the_texts_bear_it_out(text, label, exp
     ],
 )
 def test_steps_become_labels_unless_they_are_a_long_row_of_numbers(texts, expected):
-    labels = hosted._labels(control(texts, steps=len(texts)))
+    labels = plugin_host._labels(control(texts, steps=len(texts)))
     assert list(labels) == texts if expected is ... else labels == expected
 
 
 def test_a_control_without_steps_is_a_scale():
-    assert hosted._labels(control(lambda at: "On" if at > 0.5 else "Off")) == {}
+    assert plugin_host._labels(control(lambda at: "On" if at > 0.5 else "Off")) == {}
 
 
 def test_names_are_python_names_and_each_is_there_once(monkeypatch):
@@ -483,7 +483,7 @@ def test_names_are_python_names_and_each_is_there_once(monkeypatch):
         control(**scale, name="Meter", automatable=False),
     ]
     monkeypatch.setattr(pedalboard, "VST3Plugin", type("Stand", (Stand,), {"_parameters": parameters}))
-    about = hosted.describe(prefix="vst3", path="/x", plugin=None)
+    about = plugin_host.describe(prefix="vst3", path="/x", plugin=None)
     assert [param["shown"]["name"] for param in about["params"]] == ["boost_cut_1_db", "gain", "n_32hz_db", "n_in"]
     assert [(choice["name"], choice["labels"]) for choice in about["choices"]] == [("gain_2", ["off", "on"])]
     assert json.loads(json.dumps(about)) == about

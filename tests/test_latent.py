@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaefx_lib import baselines, latent, shards, spectrogram, training
+from vaefx_lib import baselines, latent, projection, shards, spectrogram, training
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_subset_is_embedded_once_beside_its_run_with_the_pca_of_the_training_p
 def test_a_flat_map_keeps_what_varies_most():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(40, 5)) * [0.1, 3, 0.1, 9, 0.1]
-    flat = latent.project(points, method="pca")
+    flat = projection.project(points, method="pca")
     assert flat.shape == (40, 2) and flat.dtype == np.float32
     assert abs(np.corrcoef(flat[:, 0], points[:, 3])[0, 1]) > 0.99
     assert abs(np.corrcoef(flat[:, 1], points[:, 1])[0, 1]) > 0.95
@@ -148,8 +148,8 @@ def test_a_kept_map_is_drawn_again_for_other_points_or_another_seed(tmp_path):
 
     def keep(points, **options):
         before = path.stat().st_mtime_ns if path.exists() else None
-        flat = latent.project(points, method="pca", path=path, **options)
-        assert np.array_equal(flat, latent.project(points, method="pca", **options))
+        flat = projection.project(points, method="pca", path=path, **options)
+        assert np.array_equal(flat, projection.project(points, method="pca", **options))
         return path.stat().st_mtime_ns != before
 
     assert keep(points)
@@ -161,7 +161,7 @@ def test_a_kept_map_is_drawn_again_for_other_points_or_another_seed(tmp_path):
 
 def test_an_unknown_map_names_the_known_ones():
     with pytest.raises(ValueError, match="'tsne': known are umap, pca"):
-        latent.project(np.zeros((3, 3)), method="tsne")
+        projection.project(np.zeros((3, 3)), method="tsne")
 
 
 def test_parts_are_content_then_effect_and_the_same_where_nothing_divides_them(run):
@@ -200,7 +200,7 @@ def test_umap_keeps_neighbours_together_and_repeats():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(120, 12)).astype(np.float32)
     points[:60, 0] += 30
-    flat = latent.project(points)
+    flat = projection.project(points)
     assert flat.shape == (120, 2) and flat.dtype == np.float32
     assert np.array_equal(latent.nearest(flat) < 60, np.arange(120) < 60)
-    assert np.array_equal(latent.project(points), flat)
+    assert np.array_equal(projection.project(points), flat)

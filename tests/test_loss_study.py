@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaefx_lib import baselines, config, loss_study, loss_theory, spectrogram, study_clips, vae
+from vaefx_lib import baselines, config, loss_study, loss_theory, spectrogram, standardisation, study_clips, vae
 from vaefx_lib.loss_study import LATENT_DIM, Recipe
 
 STFT = config.Stft(num_frames=9, n_fft=256, hop_length=128, win_length=256)
@@ -25,7 +25,7 @@ def clips_of(variances, *, left_out=30.0, count=600):
         y[subset] = (q * (count * torch.as_tensor(variances).double()).sqrt()).float()
     components = np.linalg.qr(np.random.default_rng(0).standard_normal((np.prod(SHAPE), width)))[0].T
     pca = baselines.Pca(np.zeros(np.prod(SHAPE), np.float32), components.astype(np.float32), SHAPE)
-    statistics = spectrogram.Statistics((0.5, 0.4), (0.25, 0.2))
+    statistics = standardisation.Statistics((0.5, 0.4), (0.25, 0.2))
     return study_clips.Clips(STFT, statistics, pca, y, dict.fromkeys(y, left_out))
 
 

@@ -13,6 +13,7 @@ from vaefx_lib import (
     candidates,
     config,
     corpora,
+    corpus_split,
     effects,
     match_answers,
     match_cases,
@@ -78,7 +79,7 @@ def test_a_case_depends_on_its_number_and_the_seed_alone(speakers, case):
 
 
 def test_speakers_are_the_same_in_every_other_case_and_none_was_heard_in_training(speakers):
-    assert set(speakers) == set(corpora.UNSEEN_SPEAKERS)
+    assert set(speakers) == set(corpus_split.UNSEEN_SPEAKERS)
     cases = [match_cases.draw(speakers, OVERDRIVE, index=i) for i in range(6)]
     assert [case.same_speaker for case in cases] == [True, False] * 3
     assert len({speaker for case in cases for speaker in case.speakers}) > 2
@@ -135,7 +136,7 @@ def test_speakers_of_the_training_are_left_out_of_any_corpus(tmp_path, capsys):
     smoke = config.preset("smoke")
     own = dataclasses.replace(smoke, render=dataclasses.replace(smoke.render, corpus=f"folder:{tmp_path / 'own'}"))
     music(tmp_path / "own", 6, pieces=3)
-    trained_on = {u.speaker for u in corpora.split(corpora.load(own.render.corpus), own.render.corpus)["train"]}
+    trained_on = {u.speaker for u in corpus_split.split(corpora.load(own.render.corpus), own.render.corpus)["train"]}
     assert 0 < len(trained_on) < 3
     music(tmp_path / "other", 6, pieces=4)
     assert set(match_cases.unseen(f"folder:{tmp_path / 'other'}", own)) == {f"piece{i}" for i in range(4)} - trained_on

@@ -16,6 +16,7 @@ from vaefx_lib import (
     blackbox,
     candidates,
     corpora,
+    effect_choice,
     effects,
     matching,
     metrics,
@@ -72,7 +73,7 @@ def counted(monkeypatch):
         return refine(judge, hear, proposals, dry, **given)
 
     monkeypatch.setattr(refining, "refine", of_as_many)
-    monkeypatch.setattr(candidates, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(effect_choice, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
 
 
 def match(dry, reference, controller, **given):
@@ -106,7 +107,7 @@ def test_a_search_brings_another_voice_near_the_truth(dry, reference, trained_co
 def quick(dry, reference, controller):
     """What `matching` decides by, without a search."""
     task = candidates.Task([dry], RATE_HZ, [reference], RATE_HZ, controller)
-    return task, candidates.of_one(task, "mda:Overdrive", 0.0, 0)
+    return task, effect_choice.of_one(task, "mda:Overdrive", 0.0, 0)
 
 
 def test_without_a_search_the_answer_is_one_of_the_controllers_proposals(dry, reference, trained_controller):

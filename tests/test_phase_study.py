@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from vaefx_lib import baselines, config, metrics, phase_scores, phase_study, spectrogram, study_plots
+from vaefx_lib import baselines, config, metrics, phase_scores, phase_study, standardisation, study_plots
 from vaefx_lib.phase import REPRESENTATIONS
 from vaefx_lib.phase_study import STFT, Budget, Clips
 
@@ -74,7 +74,7 @@ def test_a_filter_is_transferred_best_by_the_relative_phase():
     train, test, scores = filtered(32, 0), filtered(4, 1), {}
     for name, kind in REPRESENTATIONS.items():  # principal components will do in place of a network
         S = [kind.analyse(pair, STFT) for pair in train.audio]
-        statistics = spectrogram.measure(S)
+        statistics = standardisation.measure(S)
         pca = baselines.fit_pca(statistics.standardise(S), 8)
         x = statistics.standardise([kind.analyse(pair, STFT) for pair in test.audio])
         rebuilt = statistics.restore(pca.inverse_transform(pca.transform(x)))

@@ -29,15 +29,16 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # lowest floor first: a module imports from its own floor or a lower one, and never in a circle
 FLOORS = [
     ["config", "store", "audio_faults", "audio"],
-    ["effects", "corpora", "corpus_check", "corpus_layouts", "fetching"],
-    ["shards", "pairs", "rendering", "spectrogram", "inversion", "phase"],
+    ["effects", "corpora", "corpus_split", "corpus_check", "corpus_layouts", "fetching"],
+    ["shards", "shard_writing", "pairs", "rendering", "standardisation", "spectrogram", "inversion", "phase"],
     [
         *("factorised", "vae", "muon", "batches", "runs", "history", "checkpoints", "tracking"),
         *("thumbnails", "media"),
         *("lit_vae", "training", "blackbox", "processes", "sound_loss"),
     ],
     [
-        *("baselines", "latent", "interpolation", "audibility", "readings", "information", "evaluation"),
+        *("baselines", "latent", "projection", "interpolation", "audibility", "readings", "information", "probes"),
+        "evaluation",
         *(
             "settings_net",
             "controller",
@@ -49,9 +50,10 @@ FLOORS = [
             "phase_study",
             "study",
         ),
-        *("stft_distance", "loudness", "speech_quality", "search", "passages", "players"),
+        *("stft_distance", "loudness", "speech_quality", "tries", "search", "passages", "players"),
         *("style", "echo_profile", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
-        *("refining", "candidates"),
+        "style_space",
+        *("refining", "candidates", "effect_choice"),
         *(
             "controller_material",
             "controller_media",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vaefx_lib import audio, blackbox, corpora, effects, passages, references, runs, spectrogram, style
+from vaefx_lib import audio, blackbox, corpora, corpus_split, effects, passages, references, runs, spectrogram, style
 
 OVERDRIVE, DELAY = "mda:Overdrive", "mda:Delay"
 
@@ -27,14 +27,14 @@ def drawn(controlled, run, dry):
 def test_dry_passages_are_at_the_level_of_rendered_pairs_and_speakers_take_turns(controlled, dry):
     assert dry.sounds.shape == (24, passages.SAMPLES) and dry.sounds.dtype == np.float32
     np.testing.assert_allclose(np.abs(dry.sounds).max(1), 10 ** (controlled.render.peak_dbfs / 20), rtol=1e-5)
-    heard = [utterance.speaker for utterance in corpora.split(corpora.load("speech"), "speech")["train"]]
+    heard = [utterance.speaker for utterance in corpus_split.split(corpora.load("speech"), "speech")["train"]]
     assert list(dry.speakers) == [sorted(set(heard))[i % 19] for i in range(24)]
     assert len(np.unique(dry.sounds, axis=0)) == 24
 
 
 def test_nobody_is_heard_both_in_training_and_in_validation(controlled, dry):
     others = references.draw_dry(controlled, "valid", 8, seed=1)
-    assert set(others.speakers) == set(corpora.UNSEEN_SPEAKERS)
+    assert set(others.speakers) == set(corpus_split.UNSEEN_SPEAKERS)
     assert not set(others.speakers) & set(dry.speakers)
 
 

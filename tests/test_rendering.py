@@ -17,10 +17,10 @@ import pytest
 import soundfile
 from test_corpora import BAD, GOOD, write
 
-from vaefx_lib import audio, config, corpora, effects, rendering, shards, store
+from vaefx_lib import audio, config, corpora, corpus_split, effects, rendering, shard_writing, shards, store
 
 PEAK = 10 ** (-12 / 20)
-SPEECH = corpora.split(corpora.load("speech"), "speech")
+SPEECH = corpus_split.split(corpora.load("speech"), "speech")
 
 
 def with_render(preset, **changes):
@@ -239,10 +239,10 @@ def test_workers_killed_again_and_again_end_in_an_error(tiny, tmp_path, monkeypa
 NO_SPACE = """
 import resource, sys
 from pathlib import Path
-from vaefx_lib import config, corpora, rendering
+from vaefx_lib import config, corpora, corpus_split, rendering
 
 preset = config.from_json(Path(sys.argv[1]).read_text())
-speech = corpora.split(corpora.load("speech"), "speech")["train"]
+speech = corpus_split.split(corpora.load("speech"), "speech")["train"]
 for index in range(2):
     rendering.render_pair(preset, "train", index, speech)  # compiled code is written before the limit is set
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -334,7 +334,7 @@ def test_an_old_manifest_never_speaks_of_new_shards(tiny, tmp_path, monkeypatch)
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shards, "finish", interrupt)  # all shards are new, and have the sizes of the old ones
+    monkeypatch.setattr(shard_writing, "finish", interrupt)  # all shards are new, and have the sizes of the old ones
     with pytest.raises(KeyboardInterrupt):
         rendering.render(with_render(tiny, seed=1), "valid", tmp_path, jobs=1, progress=False)
     with pytest.raises(store.DamagedFile, match="manifest.json is missing"):

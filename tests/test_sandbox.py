@@ -11,10 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from vaefx_lib import corpora, effects, rendering
+from vaefx_lib import corpora, corpus_split, effects, rendering
 from vaefx_lib.effects import lv2, sandbox
 
-SPEECH = corpora.split(corpora.load("speech"), "speech")
+SPEECH = corpus_split.split(corpora.load("speech"), "speech")
 MOODS = {"segfault": 0.97, "hang": 0.92, "exit": 0.87, "nan": 0.82, "abort": 0.77}
 LAST_WORDS = '("{"value": "what a plug-in prints is no answer"}")'
 REASONS = {

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaefx_lib import config, inversion, spectrogram
+from vaefx_lib import config, inversion, spectrogram, standardisation
 from vaefx_lib.audio import AudioError
-from vaefx_lib.spectrogram import Statistics
+from vaefx_lib.standardisation import Statistics
 
 STFT = config.Stft(num_frames=9, n_fft=1024, hop_length=512, win_length=1024, power=0.3)
 
@@ -98,19 +98,19 @@ def test_unusable_audio_is_refused(y, reason):
 def test_statistics_are_those_of_all_values_however_they_are_batched():
     S = (np.random.default_rng(1).gamma(2.0, size=(7, 2, 5, 6)) * [[[[1]], [[30]]]]).astype(np.float32)
     for batches in (S, [S], [S[:3], S[3:4], S[4:]], iter(S)):
-        measured = spectrogram.measure(batches)
+        measured = standardisation.measure(batches)
         np.testing.assert_allclose(measured.mean, S.mean(axis=(0, 2, 3), dtype=np.float64), rtol=1e-12)
         np.testing.assert_allclose(measured.std, S.std(axis=(0, 2, 3), dtype=np.float64), rtol=1e-12)
 
 
 def test_statistics_are_exact_far_from_zero():
     S = np.random.default_rng(2).standard_normal((4, 1, 8, 8)) + 1e6
-    np.testing.assert_allclose(spectrogram.measure(S).std, S.std(), rtol=1e-8)
+    np.testing.assert_allclose(standardisation.measure(S).std, S.std(), rtol=1e-8)
 
 
 def test_standardised_channels_have_mean_0_and_deviation_1_and_come_back():
     S = np.random.default_rng(3).gamma(2.0, size=(6, 2, 5, 7)).astype(np.float32) * [[[[1.0]], [[9.0]]]]
-    statistics = spectrogram.measure(S)
+    statistics = standardisation.measure(S)
     kept = S.copy()
     standardised = statistics.standardise(S)
     assert standardised.dtype == np.float32
@@ -128,9 +128,9 @@ def test_statistics_survive_json():
 
 def test_statistics_of_nothing_or_of_a_constant_are_refused():
     with pytest.raises(ValueError, match="at least one"):
-        spectrogram.measure([])
+        standardisation.measure([])
     with pytest.raises(ValueError, match="above 0"):
-        spectrogram.measure(np.ones((3, 2, 4, 4)))
+        standardisation.measure(np.ones((3, 2, 4, 4)))
     with pytest.raises(ValueError, match="2 channels"):
         Statistics((0.0, 0.0), (1.0, 1.0)).standardise(np.zeros((1, 4, 4)))
 
@@ -150,7 +150,7 @@ def test_chosen_pairs_keep_their_bits(tiny, tiny_train):
 
 def test_pairs_can_be_standardised(tiny, tiny_train):
     plain = spectrogram.pairs(tiny_train, tiny.stft, dtype=np.float32)
-    statistics = spectrogram.measure(plain)
+    statistics = standardisation.measure(plain)
     standardised = spectrogram.pairs(tiny_train, tiny.stft, statistics=statistics, dtype=np.float32)
     np.testing.assert_array_equal(standardised, statistics.standardise(plain))
 

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from vaefx_lib import store
 
@@ -225,6 +226,38 @@ def test_damaged_kept_arrays_are_computed_again_and_repaired(tmp_path, counted, 
     assert str(path) in capsys.readouterr().out  # it says why it takes so long
     store.cached(path, "key", counted)
     assert counted.calls == 2
+
+
+def test_written_arrays_come_back_whatever_their_layout_and_dimension(tmp_path):
+    arrays = {"turned": np.arange(6.0).reshape(2, 3).T, "number": np.array(3.5), "none": np.zeros((0, 4), np.float16)}
+    store.write_arrays(tmp_path / "new" / "a.safetensors", arrays)
+    read = load_file(tmp_path / "new" / "a.safetensors")
+    assert read.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert (read[name].shape, read[name].dtype) == (array.shape, array.dtype)
+        assert np.array_equal(read[name], array)
+
+
+def test_a_manifest_is_believed_only_beside_whole_files(tmp_path):
+    file, path = tmp_path / "model.bin", tmp_path / "manifest.json"
+    file.write_bytes(b"weights")
+
+    def read():
+        return store.read_manifest(path, ("seed", "sha256"), ["model.bin"], absent="nothing is trained")
+
+    with pytest.raises(store.DamagedFile, match="^nothing is trained$"):
+        read()
+    for content in ([], {"seed": 1}):
+        store.write_json(path, content)
+        with pytest.raises(store.DamagedFile, match="manifest.json lacks some of seed, sha256: train again"):
+            read()
+    about = {"seed": 1, "sha256": {"model.bin": store.sha256(file)}}
+    store.write_json(path, about)
+    assert read() == about
+    for damage in (lambda: file.write_bytes(b"weighty"), file.unlink):
+        damage()
+        with pytest.raises(store.DamagedFile, match="model.bin is missing or has changed since it was written"):
+            read()
 
 
 def test_a_failed_computation_keeps_nothing(tmp_path):

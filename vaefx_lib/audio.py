@@ -5,11 +5,9 @@ Audio is float32 of shape (channels, samples), or (samples,) where one channel i
 
 from __future__ import annotations
 
-import errno
 import io
 import math
 import os
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +16,13 @@ import soxr
 from scipy.io import wavfile
 
 from vaefx_lib import audio_faults, store
+from vaefx_lib.audio_faults import AudioError
 
 SILENT_MEAN_SQUARE = 1e-5  # of a clip: -50 dBFS
 SILENT_PEAK = 1e-4  # of a whole file: -80 dBFS, above the noise of 16-bit dither
 MIN_RATE_HZ = 2_000  # below, no sound above 1 kHz is left
 MAX_RATE_HZ = 768_000  # the fastest converters
 MAX_CHANNELS = 64  # ambisonics of the seventh order
-
-
-class AudioError(ValueError):
-    """Audio that cannot be used; the message is one sentence that names it and the reason."""
 
 
 def load(path: str | Path, *, sample_rate_hz: int | None = None) -> tuple[np.ndarray, int]:
@@ -54,7 +49,7 @@ def load(path: str | Path, *, sample_rate_hz: int | None = None) -> tuple[np.nda
     Used in `01_data_rendering`.
     """
     path = Path(path)
-    head = _first_bytes(path)
+    head = audio_faults.first_bytes(path)
     name = os.fsencode(path) if os.name == "posix" else path  # soundfile cannot encode a name that is not UTF-8
     try:
         with soundfile.SoundFile(name) as file:
@@ -69,24 +64,12 @@ def load(path: str | Path, *, sample_rate_hz: int | None = None) -> tuple[np.nda
                 raise AudioError(f"{path} does not say how many samples it holds")
             audio = np.ascontiguousarray(file.read(dtype="float32", always_2d=True).T)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a suffix of headerless audio, such as .raw
-        reason = getattr(error, "error_string", "").removeprefix("Error : ").rstrip(".")
-        reason = audio_faults.DECODER_MEANS.get(reason, reason) or "its content does not decode to the end"
-        if reason.startswith("Format not recognised"):
-            reason += audio_faults.nature(head)
-        raise AudioError(f"{path} is not audio, or is damaged: {reason}") from error
+        raise AudioError(f"{path} is not audio, or is damaged: {audio_faults.of_decoder(error, head)}") from error
     except MemoryError as error:
         raise AudioError(
             f"{path} does not fit into memory: its header promises {frames} samples of {channels} channels"
         ) from error
-    if frames == 0:
-        raise AudioError(f"{path} holds no sound: 0 samples")
-    fault = audio_faults.ogg_fault(path) if head.startswith(b"OggS") else ""
-    if fault:
-        raise AudioError(f"{path} {fault}")
-    if audio.shape[1] < frames:
-        raise AudioError(f"{path} is cut short: its header promises {frames} samples, it holds {audio.shape[1]}")
-    if audio_faults.is_cut_short(log):
-        raise AudioError(f"{path} is cut short: it ends before the {audio.shape[1]} samples found in it are complete")
+    audio_faults.check_whole(path, head, log, promised=frames, found=audio.shape[1])
     check(audio, name=str(path))
     if np.abs(audio).max() < SILENT_PEAK:
         raise AudioError(f"{path} is silent: no sample is above {20 * math.log10(SILENT_PEAK):.0f} dBFS")
@@ -131,26 +114,6 @@ def load_stretch(path: str | Path, start: int, samples: int, *, sample_rate_hz: 
     if audio.shape[1] < samples:
         raise AudioError(f"{path} is cut short: it ends before sample {start + samples} at {sample_rate_hz} Hz")
     return audio
-
-
-def _first_bytes(path: Path) -> bytes:
-    """The first bytes of what must be a file that holds some; a pipe is not opened, for that would wait for ever."""
-    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
-    try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise AudioError(f"{path} is a {kinds.get(stat.S_IFMT(about.st_mode), 'device')}, not a file")
-        if about.st_size == 0:
-            raise AudioError(f"{path} is empty: it holds 0 bytes")
-        with open(path, "rb") as file:
-            return file.read(512)
-    except FileNotFoundError as error:
-        target = f"is a link to {os.readlink(path)}, which does not exist" if path.is_symlink() else "does not exist"
-        raise AudioError(f"{path} {target}") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise AudioError(f"{path} is a link that leads back to itself") from error
-        raise AudioError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def save(path: str | Path, audio, sample_rate_hz: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vaefx_lib import config, phase, shards, spectrogram
+from vaefx_lib import config, phase, shards, spectrogram, standardisation
 from vaefx_lib.config import Preset
 
 ORDER, NOISE, WARP = 0, 1, 2  # three streams of random numbers from one seed
@@ -25,7 +25,7 @@ def training_spectrograms(
     *,
     representation: phase.Representation | None = None,
     scratch: str | Path | None = None,
-) -> tuple[np.ndarray, spectrogram.Statistics]:
+) -> tuple[np.ndarray, standardisation.Statistics]:
     """Standardised spectrogram pairs and the statistics measured on them.
 
     Parameters
@@ -51,7 +51,7 @@ def training_spectrograms(
         return _kept[key]
     _kept.clear()  # before the next one is made: there may not be room for both
     x = spectrogram.pairs(dataset, stft, scratch=scratch, representation=representation)
-    statistics = spectrogram.measure(x)
+    statistics = standardisation.measure(x)
     for i in range(len(x)):  # in place: the array is a large part of the memory there is
         x[i] = statistics.standardise(x[i])
     x.flags.writeable = False

@@ -36,14 +36,15 @@ def match(input_path, reference_path, out_path, effect, refine, seed, as_json, p
         raise click.UsageError("one of --preset and --pretrained is wanted, and not both")
     from tqdm import tqdm
 
+    from vaefx_lib import controller as controllers
     from vaefx_lib import matching, packed
 
     if pretrained:
         controller = packed.controller()
     elif preset == "report":
-        controller = matching.at_hand()
+        controller = packed.controller_at_hand()
     else:
-        controller = matching.trained(chosen)
+        controller = controllers.load(config.controller_dir(chosen.name))
     if controller.about["preset"] == config.PACKED and not pretrained:
         click.echo(
             "no controller of the preset report is trained: taking the one that comes with the library", err=True

@@ -79,9 +79,7 @@ class Train:
 
     beta: float = 1.0  # weight of the KL term, in the units of the ELBO: both terms are sums over one clip
     optimiser: str = "muon"  # one of `training.OPTIMISERS`
-    learning_rate: float = (
-        0.015  # the highest; it rises over the first tenth of the steps and falls to zero by the last
-    )
+    learning_rate: float = 0.015  # the highest: it rises over the first tenth of the steps, and falls to 0 by the last
     batch_size: int = 32
     max_epochs: int = 5
     frequency_warp: float = 0.2  # spectra of a training pair are stretched by up to this, dry and wet alike
@@ -115,6 +113,11 @@ class Preset:
     controller: Controller = field(default_factory=Controller)
 
 
+SEVEN = (  # effects of mda
+    *("mda:Overdrive", "mda:Delay", "lv2:mda/Ambience", "lv2:mda/RingMod", "lv2:mda/Combo"),
+    *("lv2:mda/Dynamics", "lv2:mda/MultiBand"),
+)
+NINE = (*SEVEN, "lv2:mda/ThruZero", "lv2:mda/Leslie")
 PRESETS = {
     "report": Preset("report"),
     "smoke": Preset(
@@ -123,44 +126,17 @@ PRESETS = {
         render=Render(n_train=256, n_valid=32, n_test=64, n_dummy_train=96, n_dummy_test=64, shard_pairs=32),
         vae=Vae(latent_dim=32, effect_dim=8, width=64),
         train=Train(max_epochs=5, batch_size=16),
-        controller=Controller(
-            n_passages=40,
-            n_train=200,
-            n_valid=40,
-            width=64,
-            max_epochs=10,
-            end_to_end_steps=10,
-        ),
+        controller=Controller(n_passages=40, n_train=200, n_valid=40, width=64, max_epochs=10, end_to_end_steps=10),
     ),
     "seven": Preset(
         "seven",
-        render=Render(
-            effects=(
-                *("mda:Overdrive", "mda:Delay", "lv2:mda/Ambience", "lv2:mda/RingMod", "lv2:mda/Combo"),
-                *("lv2:mda/Dynamics", "lv2:mda/MultiBand"),
-            ),
-            n_train=4_998,
-            n_valid=252,
-            n_test=700,
-            n_dummy_train=2_800,
-            n_dummy_test=700,
-        ),
+        render=Render(effects=SEVEN, n_train=4_998, n_valid=252, n_test=700, n_dummy_train=2_800, n_dummy_test=700),
         vae=Vae(effect_dim=32),
         train=Train(batch_size=28),
     ),
     "nine": Preset(
         "nine",
-        render=Render(
-            effects=(
-                *("mda:Overdrive", "mda:Delay", "lv2:mda/Ambience", "lv2:mda/RingMod", "lv2:mda/Combo"),
-                *("lv2:mda/Dynamics", "lv2:mda/MultiBand", "lv2:mda/ThruZero", "lv2:mda/Leslie"),
-            ),
-            n_train=4_995,
-            n_valid=252,
-            n_test=702,
-            n_dummy_train=0,
-            n_dummy_test=0,
-        ),
+        render=Render(effects=NINE, n_train=4_995, n_valid=252, n_test=702, n_dummy_train=0, n_dummy_test=0),
         vae=Vae(effect_dim=32),
         train=Train(batch_size=27),
         controller=Controller(end_to_end_steps=30),

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from vaefx_lib import config, critic, echo_peaks, effects, references, runs, store, style
 from vaefx_lib.settings_net import SettingsNet
@@ -182,8 +182,7 @@ def save_controller(folder: str | Path, controller: Controller, tables: dict[str
         },
     }
     for name, named in arrays.items():
-        with store.atomic(folder / name) as temporary:
-            temporary.write_bytes(save({key_: np.ascontiguousarray(array) for key_, array in named.items()}))
+        store.write_arrays(folder / name, named)
     for name in TABLES:
         runs.write_history(folder / name, tables[name])
     about = controller.about | {
@@ -213,15 +212,8 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
     Used in `05_controller_training`.
     """
     folder = Path(folder)
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise store.DamagedFile(f"{folder} holds no trained controller: notebook 05_controller_training trains one")
-    about = store.read_json(path)
-    if not isinstance(about, dict) or not {*ABOUT} <= about.keys():
-        raise store.DamagedFile(f"{path} lacks some of {', '.join(ABOUT)}: train again")
-    for name in (MODEL, SCALE, LIBRARY, *TABLES):
-        if not (folder / name).is_file() or store.sha256(folder / name) != about["sha256"].get(name):
-            raise store.DamagedFile(f"{folder / name} is missing or has changed since it was written: train again")
+    absent = f"{folder} holds no trained controller: notebook 05_controller_training trains one"
+    about = store.read_manifest(folder / MANIFEST, ABOUT, (MODEL, SCALE, LIBRARY, *TABLES), absent=absent)
     run = run or runs.load(config.vae_dir(about["preset"]))
     if run.fingerprint != about["vae"]:
         raise store.DamagedFile(f"the controller in {folder} was trained with another VAE: train it again")

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 
-from vaefx_lib import store, style
+from vaefx_lib import store, style, style_space
 
 FOLDER = Path(__file__).parent / "pretrained"
 MODEL, MANIFEST = "critic.safetensors", "critic.json"
 SQUASH = 6.0  # deviations: beyond, a difference of measures counts hardly more
 FEATURES, WIDTH = 96, 192  # learned from the measures; of the two hidden layers
-LIKENESS = 9  # numbers that compare two styles as `style.Space` does
+LIKENESS = 9  # numbers that compare two styles as `style_space.Space` does
 SMALLEST = 0.05  # distance of style, below which its logarithm does not go
 
 
@@ -62,7 +62,7 @@ class Critic:
 
     Attributes
     ----------
-    space : style.Space
+    space : style_space.Space
         In which measures are compared.
     centre : array, float32, shape (n_measures,)
         Measures of a sound in the middle of those that it learned from.
@@ -72,7 +72,7 @@ class Critic:
         What it was made from, and what it was measured to be worth: `critic_training.train_critic`.
     """
 
-    space: style.Space
+    space: style_space.Space
     centre: np.ndarray
     nets: tuple[CriticNet, ...]
     about: dict
@@ -116,7 +116,7 @@ def likeness(compared, compared_dry) -> np.ndarray:
     """`LIKENESS` numbers from those of `Space.compare`, (..., 5), for a candidate and for the dry sound."""
     compared, compared_dry = np.asarray(compared), np.asarray(compared_dry)
     echoes = compared[..., 1:]  # how clear the reference's are, and how unlike the candidate's at three widths
-    distances = [np.log(style.total(found) + SMALLEST)[..., None] for found in (compared, compared_dry)]
+    distances = [np.log(style_space.total(found) + SMALLEST)[..., None] for found in (compared, compared_dry)]
     return np.concatenate([echoes, echoes[..., :1] * echoes[..., 1:], *distances], axis=-1).astype(np.float32)
 
 
@@ -134,8 +134,7 @@ def save_critic(folder: str | Path, critic: Critic) -> None:
     arrays["whitening"] = critic.space.whitening.astype(np.float16)
     for i, net in enumerate(critic.nets):
         arrays |= {f"net{i}.{name}": value.numpy().astype(np.float16) for name, value in net.state_dict().items()}
-    with store.atomic(folder / MODEL) as temporary:
-        temporary.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    store.write_arrays(folder / MODEL, arrays)
     about = critic.about | {"nets": len(critic.nets), "sha256": store.sha256(folder / MODEL)}
     store.write_json(folder / MANIFEST, about)
 
@@ -159,7 +158,7 @@ def load(folder: Path = FOLDER) -> Critic:
         raise store.DamagedFile(f"{model} has changed since it was written: restore it, or `vaefx train critic`")
     try:
         arrays = {name: array.astype(np.float32) for name, array in load_file(model).items()}
-        space = style.Space(arrays["whitening"], arrays["echo_deviation"])
+        space = style_space.Space(arrays["whitening"], arrays["echo_deviation"])
         nets = [CriticNet(len(arrays["centre"])).eval() for _ in range(about["nets"])]
         for i, net in enumerate(nets):
             own = {name.partition(".")[2]: v for name, v in arrays.items() if name.startswith(f"net{i}.")}

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from vaefx_lib import audio, blackbox, config, critic, effects, passages, references, store, style
+from vaefx_lib import audio, blackbox, config, critic, effects, passages, references, store, style, style_space
 from vaefx_lib.stft_distance import spectra
 
 VARIANTS, NEAR, FAR = 8, 3, 2  # of a group; of the first one's effect at settings near it, and anywhere; others' rest
@@ -25,7 +25,8 @@ PASSAGES, CLASSES = 400, 600  # of training speakers; effects at some settings t
 VALID = 150  # groups of unseen speakers, which choose nothing: what the critic is worth comes from them
 CHUNK = 100  # groups in one file
 EPOCHS, BATCH, RATE, NETS = 6, 16, 2e-3, 3
-SOURCES = ("critic_training.py", "style.py", "passages.py", "references.py", "blackbox.py", "stft_distance.py")
+SOURCES = ("critic_training.py", "style.py", "style_space.py", "passages.py", "references.py", "blackbox.py")
+SOURCES += ("stft_distance.py",)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Groups:
     references : array, float32, shape (n, 8, n_measures)
         Of the other passage through each.
     compared : array, float32, shape (n, 8, 9, 5)
-        `style.Space.compare` of each reference with each input.
+        `style_space.Space.compare` of each reference with each input.
     distances : array, float32, shape (n, 8, 9)
         MRSTFT of each input from each truth.
     kinds : array of int, shape (n, 8)
@@ -82,18 +83,17 @@ def train_critic(preset: config.Preset, *, groups: int, folder: str | Path = cri
     kept = config.run_dir(preset.name) / "critic_data"
     counts = {"train": groups, "valid": VALID}
     dry = {"train": references.draw_dry(preset, "train", PASSAGES), "valid": references.draw_dry(preset, "valid", 100)}
-    sources = [Path(__file__).parent / name for name in SOURCES]
     versions = {name: effects.load(name).version for name in names}
     made_from = [versions, preset.render.corpus, preset.render.peak_dbfs, preset.render.max_speed_change, seed]
-    key = store.fingerprint(made_from, *sources)
+    key = store.fingerprint(made_from, *(Path(__file__).parent / name for name in SOURCES))
 
     def fit_space() -> dict[str, np.ndarray]:
         drawn = references.classes(preset, dry["train"], names, CLASSES)
         cepstra = np.stack([style.measure(sound).cepstrum for sound in dry["train"].sounds[:100]])
-        return dataclasses.asdict(style.fit(drawn, cepstra))
+        return dataclasses.asdict(style_space.fit(drawn, cepstra))
 
-    space = style.Space(**store.cached(kept / "space.safetensors", key, fit_space))
-    space = style.Space(space.whitening.astype(np.float16).astype(np.float32), space.echo_deviation)  # as it is saved
+    space = style_space.Space(**store.cached(kept / "space.safetensors", key, fit_space))
+    space = dataclasses.replace(space, whitening=space.whitening.astype(np.float16).astype(np.float32))  # as saved
     drawn = {
         part: _draw_all(dry[part], names, len(preset.render.effects), space, part, count, kept, key, seed)
         for part, count in counts.items()
@@ -109,7 +109,7 @@ def train_critic(preset: config.Preset, *, groups: int, folder: str | Path = cri
 
 
 def draw(
-    dry: references.Dry, names: Sequence[str], settable: int, space: style.Space, part: str, index: int, seed: int
+    dry: references.Dry, names: Sequence[str], settable: int, space: style_space.Space, part: str, index: int, seed: int
 ) -> dict[str, np.ndarray]:
     """One group: the fields of `Groups` without their first axis. It depends on its number and the seed alone.
 
@@ -151,7 +151,7 @@ def draw(
     }
 
 
-def fit(groups: Groups, space: style.Space, centre: np.ndarray, *, seed: int) -> critic.CriticNet:
+def fit(groups: Groups, space: style_space.Space, centre: np.ndarray, *, seed: int) -> critic.CriticNet:
     """One network, trained on groups; its weights are rounded as they are saved."""
     torch.manual_seed(seed)
     data = _tensors(groups, space, centre)
@@ -187,7 +187,7 @@ def worth(made: critic.Critic, groups: Groups) -> dict[str, float]:
         told = torch.stack([torch.cat([_told(net, data, row) for row in rows]) for net in made.nets]).mean(0).numpy()
     truth, itself = groups.distances, np.eye(VARIANTS, VARIANTS + 1, dtype=bool)
     found = {"dry": truth[..., -1].mean(), "best": np.where(itself, np.inf, truth).min(-1).mean()}
-    for name, expected in {"": told, "style_": style.total(groups.compared)}.items():
+    for name, expected in {"": told, "style_": style_space.total(groups.compared)}.items():
         chosen = np.where(itself, np.inf, expected).argmin(-1)
         found[f"{name}chosen"] = np.take_along_axis(truth, chosen[..., None], -1).mean()
         pairs = zip(expected.reshape(-1, VARIANTS + 1), truth.reshape(-1, VARIANTS + 1))
@@ -235,7 +235,7 @@ def _draw_all(dry, names, settable, space, part, count, folder, key, seed) -> Gr
     return Groups(**{name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]})
 
 
-def _tensors(groups: Groups, space: style.Space, centre: np.ndarray) -> dict[str, Tensor]:
+def _tensors(groups: Groups, space: style_space.Space, centre: np.ndarray) -> dict[str, Tensor]:
     whitened = {name: (getattr(groups, name) - centre) @ space.whitening for name in ("inputs", "references")}
     alike = critic.likeness(groups.compared, groups.compared[:, :, -1:].repeat(VARIANTS + 1, 2))
     arrays = whitened | {"likeness": alike, "distances": groups.distances}

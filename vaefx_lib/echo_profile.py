@@ -92,12 +92,12 @@ def unlike(wanted: np.ndarray) -> Callable[[np.ndarray], float]:
 
     Always 0 if the wanted one has no echoes.
     """
-    aims = [_smooth(wanted, width) for width in WIDTHS]
+    aims = [style.smooth(wanted, width) for width in WIDTHS]
 
     def compare(other: np.ndarray) -> float:
         found = []
         for width, aim in zip(WIDTHS, aims):
-            there = _smooth(other, width)
+            there = style.smooth(other, width)
             most = np.maximum(np.abs(aim), np.abs(there)).sum()
             found.append(float(np.abs(aim - there).sum() / most) if most else 0.0)
         return float(np.mean(found))
@@ -121,7 +121,3 @@ def _correlation(a: np.ndarray, b: np.ndarray, most: int) -> np.ndarray:
     length = scipy.fft.next_fast_len(len(a) + most, real=True)
     both = scipy.fft.irfft(scipy.fft.rfft(a, length) * np.conj(scipy.fft.rfft(b, length)), length)
     return np.concatenate([both[-most:], both[: most + 1]])
-
-
-def _smooth(x: np.ndarray, width: int) -> np.ndarray:
-    return uniform_filter1d(x, width) if width > 1 else x

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaefx_lib import audio, blackbox, config, corpora, effects, pairs, passages
+from vaefx_lib import audio, blackbox, config, corpora, corpus_split, effects, pairs, passages
 
 TRIES = 100  # of one case, before giving up
 
@@ -105,7 +105,7 @@ def unseen(corpus: str, preset: config.Preset) -> dict[str, list[corpora.Utteran
     ValueError
         If there is no such corpus, or nobody is left.
     """
-    own = corpora.split(corpora.load(preset.render.corpus), preset.render.corpus)
+    own = corpus_split.split(corpora.load(preset.render.corpus), preset.render.corpus)
     if corpus == preset.render.corpus:
         return pairs.by_speaker(own["test"])
     known = {utterance.speaker for utterance in own["train"]}

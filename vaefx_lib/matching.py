@@ -1,13 +1,14 @@
 """From two sounds to the settings of an effect: make this recording sound like that one.
 
 The *input* is dry. The *reference* went through an unknown effect and says other things, perhaps in another voice. A
-trained controller proposes settings, a search may refine them, and both go by a distance of style, which ignores what
-is said. Everything is measured in mono at 24 kHz, but candidates are rendered at the input's own rate: an effect
-that counts samples would otherwise sound different in the file that comes out.
+trained controller proposes settings, a search may refine them, and a critic says how far from the truth each is to be
+expected (`candidates`). The settings hold for the input's own rate: an effect that counts samples would otherwise sound
+different in the file that comes out.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import tempfile
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import audio, candidates, config, effects, packed, passages
-from vaefx_lib import controller as controllers
+from vaefx_lib import audio, candidates, effect_choice, effects, passages, places
+from vaefx_lib.controller import Controller
+from vaefx_lib.packed import controller_at_hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ def match(
     reference,
     *,
     effect: str,
-    controller: controllers.Controller | None = None,
+    controller: Controller | None = None,
     sample_rate_hz: int = passages.RATE_HZ,
     reference_rate_hz: int | None = None,
     refine_s: float = 0.0,
@@ -90,7 +92,7 @@ def match(
         A name for `effects.load`; or ``"auto"`` for the best of those that the controller knows and, with a search,
         of all that are installed but for VST3 and Audio Unit plug-ins, which may take many seconds to load.
     controller : Controller, optional
-        By default that which is `at_hand`. For an effect that it does not know all is left to the search.
+        By default `packed.controller_at_hand`. For an effect that it does not know all is left to the search.
     sample_rate_hz, reference_rate_hz : int
         Of the sound, and of the reference if it differs.
     refine_s : float
@@ -117,11 +119,10 @@ def match(
     """
     sound = audio.check(sound, name="the input")
     _check_request(effect, refine_s)
-    _check_channels(sound, "the input")
-    inputs = passages.of_sound(sound, sample_rate_hz, name="the input")
+    inputs = _passages(sound, sample_rate_hz, "the input")
     reference_rate_hz = reference_rate_hz or sample_rate_hz
     references = passages.of_sound(reference, reference_rate_hz, name="the reference")
-    task = candidates.Task(inputs, sample_rate_hz, references, reference_rate_hz, controller or at_hand())
+    task = candidates.Task(inputs, sample_rate_hz, references, reference_rate_hz, controller or controller_at_hand())
     return _answer(task, sound, effect, refine_s, seed, progress)
 
 
@@ -131,7 +132,7 @@ def match_files(
     out_path: str | Path,
     *,
     effect: str,
-    controller: controllers.Controller | None = None,
+    controller: Controller | None = None,
     refine_s: float = 0.0,
     seed: int = 0,
     progress: Callable[[float, float], None] | None = None,
@@ -167,9 +168,8 @@ def match_files(
     _check_request(effect, refine_s)
     references, reference_rate_hz = passages.of_file(reference_path)
     sound, rate_hz = audio.load(input_path)
-    _check_channels(sound, str(input_path))
-    inputs = passages.of_sound(sound, rate_hz, name=str(input_path))
-    task = candidates.Task(inputs, rate_hz, references, reference_rate_hz, controller or at_hand())
+    inputs = _passages(sound, rate_hz, str(input_path))
+    task = candidates.Task(inputs, rate_hz, references, reference_rate_hz, controller or controller_at_hand())
     found = _answer(task, sound, effect, refine_s, seed, progress)
     audio.save(out_path, found.audio, rate_hz)
     return found
@@ -178,9 +178,9 @@ def match_files(
 def _answer(task: candidates.Task, sound: np.ndarray, name: str, refine_s: float, seed: int, progress) -> Match:
     """The best candidate of one effect or of all, with the whole sound through it."""
     if name == "auto":
-        tried, left_out = candidates.of_all(task, refine_s, seed, progress)
+        tried, left_out = effect_choice.of_all(task, refine_s, seed, progress)
     else:
-        tried, left_out = [candidates.of_one(task, name, refine_s, seed, progress)], {}
+        tried, left_out = [effect_choice.of_one(task, name, refine_s, seed, progress)], {}
     best = min(tried, key=lambda candidate: candidate.distance)
     if not math.isfinite(best.distance):
         raise effects.EffectFailed(f"{best.effect.name} gave silence or failed at all settings that were tried")
@@ -195,22 +195,10 @@ def _answer(task: candidates.Task, sound: np.ndarray, name: str, refine_s: float
         made = made.mean(axis=0, keepdims=True)
     made = _at_peak(made, min(1.0, _peak(sound)))
     ranking = sorted(((c.effect.name, c.distance) for c in tried if math.isfinite(c.distance)), key=lambda r: r[1])
-    return Match(
-        best.effect.name,
-        {
-            param.name: {"setting": float(setting), "value": float(param.to_native(setting)), "unit": param.unit}
-            for param, setting in zip(best.effect.params, best.settings)
-        },
-        made,
-        task.rate_hz,
-        best.distance,
-        task.baseline_distance,
-        confidence,
-        apply,
-        tuple(ranking),
-        left_out,
-        any(candidate.refined.interrupted for candidate in tried),
-    )
+    head = best.effect.name, places.told(best.effect, best.settings), made, task.rate_hz
+    expected = best.distance, task.baseline_distance, confidence, apply
+    interrupted = any(candidate.refined.interrupted for candidate in tried)
+    return Match(*head, *expected, tuple(ranking), left_out, interrupted)
 
 
 def _peak(sound: np.ndarray) -> float:
@@ -233,9 +221,10 @@ def _check_request(effect: str, refine_s: float) -> None:
         effects.load(effect)
 
 
-def _check_channels(sound: np.ndarray, name: str) -> None:
+def _passages(sound: np.ndarray, rate_hz: int, name: str) -> list[np.ndarray]:
     if len(sound) > 2:
         raise audio.AudioError(f"{name} has {len(sound)} channels: effects take 1 or 2")
+    return passages.of_sound(sound, rate_hz, name=name)
 
 
 def _check_paths(input_path: Path, reference_path: Path, out_path: Path) -> None:
@@ -243,8 +232,7 @@ def _check_paths(input_path: Path, reference_path: Path, out_path: Path) -> None
     if out_path.suffix.lower() not in (".wav", ".flac"):
         raise ValueError(f"{out_path} has the suffix {out_path.suffix!r}: it must be .wav or .flac")
     named = {"input": input_path, "reference": reference_path, "output": out_path}
-    for one, other in (("input", "reference"), ("input", "output"), ("reference", "output")):
-        a, b = named[one], named[other]
+    for (one, a), (other, b) in itertools.combinations(named.items(), 2):
         if a.absolute() == b.absolute() or (a.exists() and b.exists() and os.path.samefile(a, b)):
             raise ValueError(f"{one} and {other} are the same file, {a}: they must be two")
     if out_path.is_dir():
@@ -255,30 +243,3 @@ def _check_paths(input_path: Path, reference_path: Path, out_path: Path) -> None
             pass
     except OSError as error:
         raise OSError(error.errno, f"could not write {out_path}: {error.strerror}") from error
-
-
-def trained(preset: config.Preset) -> controllers.Controller:
-    """The trained controller of a preset.
-
-    Raises
-    ------
-    DamagedFile
-        If there is none, and the message says what to run; or if it has changed since it was written.
-    """
-    return controllers.load(config.controller_dir(preset.name))
-
-
-def at_hand() -> controllers.Controller:
-    """The trained controller of the preset `report`; where none has been trained, that which comes with the library.
-
-    The latter's `about["preset"]` is `config.PACKED`.
-
-    Raises
-    ------
-    DamagedFile
-        If there is neither, or one that has changed since it was written: then the other does not take its place.
-    """
-    report = config.preset("report")
-    if packed.available() and not (config.controller_dir(report.name) / controllers.MANIFEST).is_file():
-        return packed.controller()
-    return trained(report)

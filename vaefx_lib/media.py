@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from vaefx_lib import audio, batches, phase, shards, spectrogram, store, thumbnails, tracking
+from vaefx_lib import audio, batches, phase, shards, standardisation, store, thumbnails, tracking
 from vaefx_lib.config import Preset
 
 
@@ -40,7 +40,7 @@ class Clips(L.Callback):
         folder: Path,
         dataset: shards.Dataset,
         x: np.ndarray,
-        statistics: spectrogram.Statistics,
+        statistics: standardisation.Statistics,
         preset: Preset,
         count: int,
     ):

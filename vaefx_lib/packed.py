@@ -97,6 +97,24 @@ def controller(folder: Path | None = None) -> controllers.Controller:
     return dataclasses.replace(made, library=library, echoes=echoes)
 
 
+def controller_at_hand() -> controllers.Controller:
+    """The trained controller of the preset `report`; where none has been trained, that which comes with the library.
+
+    The latter's `about["preset"]` is `config.PACKED`.
+
+    Raises
+    ------
+    DamagedFile
+        If there is neither, or one that has changed since it was written: then the other does not take its place.
+
+    Used in `05_controller_training`.
+    """
+    folder = config.controller_dir("report")
+    if available() and not (folder / controllers.MANIFEST).is_file():
+        return controller()
+    return controllers.load(folder)
+
+
 def playable_map(dim: int, folder: Path | None = None) -> playable.Playable:
     """The pretrained map of `dim` dimensions, a bottleneck of all effects, with its VAE.
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 from torch import nn
 
 from vaefx_lib import (
@@ -157,8 +157,7 @@ def _shrink(folder: Path, made: controllers.Controller) -> None:
     parts = load_file(folder / controllers.LIBRARY)
     for name, (whitened, _) in made.library.items():
         parts |= packed.small(name, whitened, DIRECTIONS)
-    with store.atomic(folder / controllers.LIBRARY) as temporary:
-        temporary.write_bytes(save({name: np.ascontiguousarray(array) for name, array in parts.items()}))
+    store.write_arrays(folder / controllers.LIBRARY, parts)
     about = store.read_json(folder / controllers.MANIFEST)
     about["sha256"][controllers.LIBRARY] = store.sha256(folder / controllers.LIBRARY)
     store.write_json(folder / controllers.MANIFEST, about)

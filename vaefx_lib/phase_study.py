@@ -27,6 +27,7 @@ from vaefx_lib import (
     phase_scores,
     shards,
     spectrogram,
+    standardisation,
     store,
     vae,
 )
@@ -113,7 +114,8 @@ def compare(preset_name: str, *, jobs: int | None = None) -> dict[str, dict[str,
             found |= {f"{name}.{key}": array for key, array in arrays.items()}
         return found
 
-    modules = (audio, baselines, batches, factorised, inversion, metrics, muon, phase, phase_scores, spectrogram, vae)
+    modules = (audio, baselines, batches, factorised, inversion, metrics, muon, phase, phase_scores, spectrogram)
+    modules += (standardisation, vae)
     choices = [dataclasses.asdict(part) for part in (STFT, budget)]
     sources = [Path(str(module.__file__)) for module in modules]
     key = store.fingerprint(choices, effects, *(d.fingerprint for d in data.values()), *sources, Path(__file__))
@@ -129,7 +131,7 @@ def study(name: str, train: Clips, test: Clips, heard, example, effects: int, bu
     """One representation: PCA, and a training for each seed; see `compare` for what comes back."""
     kind = REPRESENTATIONS[name]
     x = spectrogram.pairs(train, STFT, representation=kind)
-    statistics = spectrogram.measure(x)
+    statistics = standardisation.measure(x)
     x = statistics.standardise(x)
     t = spectrogram.pairs(test, STFT, representation=kind, statistics=statistics, dtype=np.float32)
     pca = baselines.fit_pca(x, min(budget.content_dim + budget.effect_dim, len(x)))

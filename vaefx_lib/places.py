@@ -71,7 +71,7 @@ def at(playable: Playable, z, dry, *, effect: str | None = None, heard=None) -> 
 
 
 def told(effect: effects.Effect, settings) -> dict[str, dict]:
-    """Settings as people read them: name -> ``setting`` in [0, 1], ``value`` and its ``unit``, as `matching` has them.
+    """Settings as people read them: name -> ``setting`` in [0, 1], ``value`` and its ``unit``.
 
     Used in `06_playable_latent`.
     """

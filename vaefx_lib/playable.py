@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 from scipy.spatial import cKDTree
 
 from vaefx_lib import config, controller, references, runs, store, style
@@ -196,9 +196,7 @@ def save_playable(folder: str | Path, made: Playable, history: dict[str, np.ndar
         "umap": vars(made.umap) if made.umap else {},
         "range": {"low": made.low, "high": made.high},
     }
-    arrays = {f"{group}/{name}": np.ascontiguousarray(x) for group, of in groups.items() for name, x in of.items()}
-    with store.atomic(folder / MODEL) as temporary:
-        temporary.write_bytes(save(arrays))
+    store.write_arrays(folder / MODEL, {f"{group}/{name}": x for group, of in groups.items() for name, x in of.items()})
     runs.write_history(folder / HISTORY, history)
     about = made.about | {
         "method": made.method,
@@ -229,15 +227,8 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Playable:
     Used in `06_playable_latent`.
     """
     folder = Path(folder)
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise store.DamagedFile(f"{folder} holds no playable map: notebook 06_playable_latent trains one")
-    about = store.read_json(path)
-    if not isinstance(about, dict) or not {*ABOUT} <= about.keys():
-        raise store.DamagedFile(f"{path} lacks some of {', '.join(ABOUT)}: train again")
-    for name in (MODEL, HISTORY):
-        if not (folder / name).is_file() or store.sha256(folder / name) != about["sha256"].get(name):
-            raise store.DamagedFile(f"{folder / name} is missing or has changed since it was written: train again")
+    absent = f"{folder} holds no playable map: notebook 06_playable_latent trains one"
+    about = store.read_manifest(folder / MANIFEST, ABOUT, (MODEL, HISTORY), absent=absent)
     run = run or runs.load(config.vae_dir(about["preset"]))
     if run.fingerprint != about["vae"]:
         raise store.DamagedFile(f"the map in {folder} was made with another VAE: train it again")

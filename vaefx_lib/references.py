@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaefx_lib import audio, blackbox, config, corpora, effects, pairs, passages, runs, spectrogram, style
+from vaefx_lib import audio, blackbox, config, corpora, corpus_split, effects, pairs, passages, runs, spectrogram, style
 
 TRIES = 100  # of one reference, before giving up
 SAME_VOICE = 0.5  # share of the references whose speaker is that of the input
@@ -74,7 +74,7 @@ def draw_dry(preset: config.Preset, part: str, count: int, *, seed: int = 0) -> 
     ----------
     preset : Preset
     part : str
-        One of `corpora.split`: "train", whose passages run at a random tape speed, "valid" or "test".
+        One of `corpus_split.split`: "train", whose passages run at a random tape speed, "valid" or "test".
     count : int
     seed : int
 
@@ -86,7 +86,7 @@ def draw_dry(preset: config.Preset, part: str, count: int, *, seed: int = 0) -> 
     Used in `05_controller_training`.
     """
     choices = preset.render
-    speakers = pairs.by_speaker(corpora.split(corpora.load(choices.corpus), choices.corpus)[part])
+    speakers = pairs.by_speaker(corpus_split.split(corpora.load(choices.corpus), choices.corpus)[part])
     names, fastest = list(speakers), choices.max_speed_change if part == "train" else 0.0
     sounds = np.empty((count, passages.SAMPLES), np.float32)
     for i in range(count):
@@ -205,7 +205,7 @@ def embed(run: runs.Run, clips: Sequence[np.ndarray]) -> np.ndarray:
 def classes(
     preset: config.Preset, dry: Dry, names: Sequence[str], count: int, *, members: int = 4, seed: int = 0
 ) -> np.ndarray:
-    """Measures of passages through effects at random settings, the same for each few passages: `style.fit` needs them.
+    """Measures of passages through effects at random settings, the same for each few passages: for `style_space.fit`.
 
     Parameters
     ----------

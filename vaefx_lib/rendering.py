@@ -23,7 +23,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from vaefx_lib import config, corpora, effects, pairs, shards, store
+from vaefx_lib import config, corpora, corpus_split, effects, pairs, shard_writing, shards, store
 from vaefx_lib.pairs import UNCHANGED, render_pair
 from vaefx_lib.shards import Dataset, load
 
@@ -83,7 +83,7 @@ def render(
     name, damaged = preset.render.corpus, {}
     if speech is None:
         everything = corpora.load(name)
-        speech = corpora.split(everything, name)[subset.removeprefix("dummy_")]
+        speech = corpus_split.split(everything, name)[subset.removeprefix("dummy_")]
         corpus = corpora.fingerprint("speech" if name == "speech" else everything)
         damaged = {} if name == "speech" else corpora.check(name).damaged
     else:
@@ -93,7 +93,7 @@ def render(
     fingerprint = store.fingerprint(choices, number, corpus, plugins, *_sources())
 
     paths = [_shard_path(out_dir, shard) for shard in range(-(-count // step))]
-    whole = shards.keep_whole(out_dir, paths, fingerprint)
+    whole = shard_writing.keep_whole(out_dir, paths, fingerprint)
     if len(whole) < len(paths):
         _write_plan(out_dir, preset, subset, speech, fingerprint)
     for lost in itertools.count(1):
@@ -107,11 +107,11 @@ def render(
             if lost > MAX_LOST_WORKERS:
                 raise ChildProcessError(f"rendering {subset!r} lost {lost} processes: they were killed") from error
             print(f"{subset}: a process was killed; going on without it", file=sys.stderr, flush=True)
-            whole = shards.keep_whole(out_dir, paths, fingerprint)
+            whole = shard_writing.keep_whole(out_dir, paths, fingerprint)
     versions = {name: version(name) for name in ("numpy", "numba", "soxr", "soundfile", "pedalboard")} | plugins
     about = {"subset": subset, "sample_rate_hz": choices["sample_rate_hz"], "choices": choices, "versions": versions}
     about["damaged_recordings"] = damaged
-    shards.finish(out_dir, [whole[path] for path in paths], fingerprint, about)
+    shard_writing.finish(out_dir, [whole[path] for path in paths], fingerprint, about)
     return load(out_dir)
 
 
@@ -126,8 +126,8 @@ def _choices(preset: config.Preset, subset: str) -> dict:
 def _sources() -> list[Path]:
     """The source files that decide what a pair sounds like."""
     here = Path(__file__).parent
-    own = [here / name for name in ("audio.py", "corpora.py", "pairs.py", "shards.py")]
-    return [*own, *sorted((here / "effects").glob("*.py"))]
+    own = ("audio", "audio_faults", "corpora", "corpus_split", "pairs", "shards", "shard_writing")
+    return [*(here / f"{name}.py" for name in own), *sorted((here / "effects").glob("*.py"))]
 
 
 def _write_plan(out_dir: Path, preset: config.Preset, subset: str, speech, fingerprint: str) -> None:
@@ -163,7 +163,7 @@ def _render_shard(out_dir: Path, number: int, main: int | None) -> dict:
         return render_pair(preset, subset, indices[i], speakers, out=pair)[1]
 
     shape = (len(indices), 2, *channels, preset.stft.num_samples)
-    return shards.write(_shard_path(out_dir, number), shape, fill, fingerprint)
+    return shard_writing.write(_shard_path(out_dir, number), shape, fill, fingerprint)
 
 
 def _work(out_dir: Path, numbers: list[int], jobs: int | None, dask: str | None) -> Iterator[dict]:

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from vaefx_lib import config, shards, spectrogram, store, vae
+from vaefx_lib import config, shards, standardisation, store, vae
 from vaefx_lib.config import Preset
 
 FILES = ("model.safetensors", "config.json", "history.csv", "kl.csv")
@@ -29,6 +29,7 @@ SOURCES = (
     "factorised.py",
     "muon.py",
     "spectrogram.py",
+    "standardisation.py",
     "phase.py",
     "batches.py",
     "lit_vae.py",
@@ -59,7 +60,7 @@ class Run:
     folder: Path
     preset: Preset
     model: vae.JointVae
-    statistics: spectrogram.Statistics
+    statistics: standardisation.Statistics
     history: dict[str, np.ndarray]
     kl: np.ndarray
     fingerprint: str
@@ -133,7 +134,7 @@ def load(folder: str | Path) -> Run:
         raise store.DamagedFile(f"{folder / 'model.safetensors'} does not fit config.json: train again") from error
     history = read_history(folder / "history.csv")
     kl = np.loadtxt(folder / "kl.csv", delimiter=",", ndmin=2)
-    statistics = spectrogram.Statistics.from_dict(manifest["statistics"])
+    statistics = standardisation.Statistics.from_dict(manifest["statistics"])
     return Run(folder, preset, model.eval(), statistics, history, kl, manifest["fingerprint"])
 
 

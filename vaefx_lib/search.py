@@ -9,14 +9,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import qmc
+
+from vaefx_lib.tries import Spent, Tries, check_budget
 
 WIDE = 0.15  # share of the budget for points all over the range
 AROUND = 0.7  # share after which no more steps of every size are tried
@@ -26,7 +26,6 @@ GOOD = 8  # points from which such steps begin
 BATCH = 8  # points tried between two looks at what has been found
 SIGMA = 0.05  # standard deviation of the first generation of CMA-ES around a good place
 STARTS = 3  # places narrowed down at once
-APART = 0.1  # how far in at least one setting two places must be to count as two
 STALLED = 8  # generations without a gain, after which a place is given up
 GAIN = 1e-3  # of the value: what counts as one
 
@@ -108,8 +107,8 @@ def minimise(
     Used in `05_controller_training`.
     """
     starts = _checked_starts(starts)
-    _check_budget(budget_s, max_evaluations, workers)
-    tries = _Tries(objective, budget_s, max_evaluations, workers, progress)
+    check_budget(budget_s, max_evaluations, workers)
+    tries = Tries(objective, budget_s, max_evaluations, workers, progress)
     interrupted = False
     try:
         tries.values(starts)
@@ -117,7 +116,7 @@ def minimise(
             _look_widely(tries, starts.shape[1], seed)
             _look_around(tries, starts.shape[1], seed)
             _narrow_down(tries, seed)
-    except _Spent:
+    except Spent:
         pass
     except KeyboardInterrupt:
         if not tries.found:
@@ -131,83 +130,14 @@ def minimise(
     return Found(settings.copy(), value, len(values), time.monotonic() - tries.began, trace, interrupted)
 
 
-class _Spent(Exception):
-    """The budget is spent."""
-
-
-class _Tries:
-    """Every evaluation of a search, in the order in which it was asked for, and the budget."""
-
-    def __init__(self, objective, budget_s, max_evaluations, workers, progress):
-        self.objective, self.progress = objective, progress
-        self.budget_s, self.max_evaluations = budget_s or math.inf, max_evaluations or math.inf
-        self.pool = ThreadPoolExecutor(workers) if workers > 1 else None
-        self.began = time.monotonic()
-        self.found: list[tuple[float, np.ndarray]] = []
-        self.lowest: tuple[float, np.ndarray] | None = None  # the first of equals
-        self._lock, self._begun, self._busy_s, self._done = threading.Lock(), 0, 0.0, 0
-
-    @property
-    def share(self) -> float:
-        """How much of the budget is spent, in [0, 1]."""
-        return min(1.0, max((time.monotonic() - self.began) / self.budget_s, len(self.found) / self.max_evaluations))
-
-    def values(self, points) -> np.ndarray:
-        """The objective at each of the points (n, n_params); raises `_Spent` if the budget does not last for all."""
-        points = np.clip(points, 0, 1)
-        left = points[: int(min(len(points), self.max_evaluations - len(self.found)))]
-        values = []
-        for point, value in zip(left, (self.pool.map if self.pool else map)(self._value, left)):
-            if value is None:
-                raise _Spent
-            values.append(value)
-            self.found.append((value, point))
-            if self.lowest is None or value < self.lowest[0]:
-                self.lowest = (value, point)
-            if self.progress:
-                self.progress(self.share, self.lowest[0])
-        if len(left) < len(points):
-            raise _Spent
-        return np.array(values)
-
-    def places(self, count: int) -> list[np.ndarray]:
-        """Where the lowest values were found, no two of them nearer to each other than `APART`."""
-        chosen: list[np.ndarray] = []
-        for _, point in sorted(self.found, key=lambda found: found[0]):
-            if all(np.abs(point - other).max() > APART for other in chosen):
-                chosen.append(point)
-            if len(chosen) == count:
-                break
-        return chosen
-
-    def close(self) -> None:
-        """Wait for the threads; what has not begun is given up."""
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-
-    def _value(self, point: np.ndarray) -> float | None:
-        """The objective, infinite where it is not finite; None if the budget forbids to begin."""
-        with self._lock:
-            typical_s = self._busy_s / self._done if self._done else 0.0
-            late = time.monotonic() - self.began + typical_s > self.budget_s
-            if self._begun and late:
-                return None
-            self._begun += 1
-        begun = time.monotonic()
-        value = float(self.objective(point.copy()))
-        with self._lock:
-            self._busy_s, self._done = self._busy_s + time.monotonic() - begun, self._done + 1
-        return value if math.isfinite(value) else math.inf
-
-
-def _look_widely(tries: _Tries, n_params: int, seed: int) -> None:
+def _look_widely(tries: Tries, n_params: int, seed: int) -> None:
     """Points of a Sobol sequence for a share of the budget."""
     sequence = qmc.Sobol(n_params, rng=np.random.default_rng([seed, 0]))
     while tries.share < WIDE:
         tries.values(sequence.random(BATCH))
 
 
-def _look_around(tries: _Tries, n_params: int, seed: int) -> None:
+def _look_around(tries: Tries, n_params: int, seed: int) -> None:
     """Steps of every size along a few settings at a time, half of them from the best point, half from other good ones.
 
     A step's size is drawn evenly on a logarithmic scale, so that a hidden setting is found from afar and then hit.
@@ -225,7 +155,7 @@ def _look_around(tries: _Tries, n_params: int, seed: int) -> None:
         tries.values(points)
 
 
-def _narrow_down(tries: _Tries, seed: int) -> None:
+def _narrow_down(tries: Tries, seed: int) -> None:
     """CMA-ES around the best places, those that do worse given up one by one; then again, more narrowly."""
     from cmaes import CMA
 
@@ -248,7 +178,7 @@ class _Run:
     def __init__(self, cma):
         self.cma, self.lowest, self.waiting = cma, math.inf, 0
 
-    def step(self, tries: _Tries) -> None:
+    def step(self, tries: Tries) -> None:
         """One generation."""
         points = [self.cma.ask() for _ in range(self.cma.population_size)]
         values = tries.values(points)
@@ -282,11 +212,3 @@ def _checked_starts(starts) -> np.ndarray:
             f"a start is {starts[~np.all((starts >= 0) & (starts <= 1), axis=1)][0]}: settings are in [0, 1]"
         )
     return starts
-
-
-def _check_budget(budget_s, max_evaluations, workers) -> None:
-    if budget_s is None and max_evaluations is None:
-        raise ValueError("a search needs a budget: give budget_s, max_evaluations or both")
-    for name, value in {"budget_s": budget_s, "max_evaluations": max_evaluations, "workers": workers}.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} is {value}: it must be above 0")

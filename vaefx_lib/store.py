@@ -10,7 +10,7 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,6 +98,48 @@ def read_json(path: str | Path):
         raise DamagedFile(f"{path} cannot be read: {error}") from error
 
 
+def read_manifest(path: Path, keys: Sequence[str], files: Sequence[str], *, absent: str) -> dict:
+    """The manifest of a trained network, after a look whether the files beside it are whole.
+
+    Parameters
+    ----------
+    path : Path
+    keys : sequence of str
+        What it must tell; `sha256`, of each of the files, is one of them.
+    files : sequence of str
+        Names of the files.
+    absent : str
+        What the error says if there is no manifest.
+
+    Raises
+    ------
+    DamagedFile
+        If there is none, it is of another kind, or a file is missing or has changed.
+    """
+    if not path.is_file():
+        raise DamagedFile(absent)
+    about = read_json(path)
+    if not isinstance(about, dict) or not {*keys} <= about.keys():
+        raise DamagedFile(f"{path} lacks some of {', '.join(keys)}: train again")
+    for file in (path.with_name(name) for name in files):
+        if not file.is_file() or sha256(file) != about["sha256"].get(file.name):
+            raise DamagedFile(f"{file} is missing or has changed since it was written: train again")
+    return about
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+    """Write named arrays as safetensors, atomically.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written, no space left included.
+    """
+    data = save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata=metadata)
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)  # not save_file, whose error on a full disk is no OSError
+
+
 def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
@@ -153,9 +195,7 @@ def cached(path: str | Path, key: str, compute: Callable[[], dict[str, np.ndarra
         except (SafetensorError, OSError) as error:
             print(f"{path} is damaged ({error}): computing it again")
     arrays = {name: np.asarray(array, order="C") for name, array in compute().items()}
-    data = save(arrays, metadata={"key": key, "arrays": _fingerprint_of_named(arrays)})
-    with atomic(path) as temporary:
-        temporary.write_bytes(data)  # not save_file, whose error on a full disk is no OSError
+    write_arrays(path, arrays, {"key": key, "arrays": _fingerprint_of_named(arrays)})
     return arrays
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaefx_lib import audibility, config, effects, evaluation, latent, readings, rendering, shards, training
+from vaefx_lib import audibility, config, effects, evaluation, latent, probes, readings, rendering, shards, training
 from vaefx_lib.config import Preset
 
 SEEDS = (0, 1, 2)
@@ -119,7 +119,7 @@ def _embedded(run: training.Run, pca, known: str, asked: str) -> tuple[latent.Em
 def _scores(train: latent.Embedded, test: latent.Embedded) -> dict:
     ours, theirs = test.vae_mse.mean(axis=0), test.pca_mse.mean(axis=0)
     accuracy = {
-        space: evaluation.probe_accuracy(getattr(train, space), train.effects, getattr(test, space), test.effects)
+        space: probes.probe_accuracy(getattr(train, space), train.effects, getattr(test, space), test.effects)
         for space in evaluation.SPACES
     }
     scores = {f"mse_ratio_{channel}": float(ours[c] / theirs[c]) for c, channel in enumerate(("dry", "wet"))}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaefx_lib import baselines, config, shards, spectrogram, store
+from vaefx_lib import baselines, config, shards, spectrogram, standardisation, store
 from vaefx_lib.config import Stft
 
 BANDS, COMPONENTS = 64, 256
@@ -39,7 +39,7 @@ class Clips:
     """
 
     stft: Stft
-    statistics: spectrogram.Statistics
+    statistics: standardisation.Statistics
     pca: baselines.Pca
     coefficients: dict[str, Tensor]
     left_out: dict[str, float]
@@ -77,7 +77,7 @@ def prepare(preset_name: str) -> Clips:
 
     def compute() -> dict[str, np.ndarray]:
         x = {subset: _in_bands(data[subset], stft, count) for subset, count in COUNTS.items()}
-        statistics = spectrogram.measure(x["train"])
+        statistics = standardisation.measure(x["train"])
         x = {subset: statistics.standardise(some) for subset, some in x.items()}
         pca = baselines.fit_pca(x["train"], min(COMPONENTS, len(x["train"]) // 2))
         arrays = {"mean": pca.mean, "components": pca.components, "shape": np.array(pca.shape)}
@@ -87,12 +87,12 @@ def prepare(preset_name: str) -> Clips:
             arrays[f"left_out_{subset}"] = np.square(some - pca.inverse_transform(y)).sum(axis=(1, 2, 3)).mean()
         return {**arrays, "channel_mean": np.array(statistics.mean), "channel_std": np.array(statistics.std)}
 
-    sources = [Path(str(module.__file__)) for module in (baselines, spectrogram)]
+    sources = [Path(str(module.__file__)) for module in (baselines, spectrogram, standardisation)]
     key = store.fingerprint(dataclasses.asdict(stft), *(d.fingerprint for d in data.values()), *sources, Path(__file__))
     found = store.cached(config.run_dir(preset_name) / "study" / "loss_clips.safetensors", key, compute)
     return Clips(
         stft,
-        spectrogram.Statistics(tuple(found["channel_mean"].tolist()), tuple(found["channel_std"].tolist())),
+        standardisation.Statistics(tuple(found["channel_mean"].tolist()), tuple(found["channel_std"].tolist())),
         baselines.Pca(found["mean"], found["components"], tuple(int(n) for n in found["shape"])),
         {subset: torch.from_numpy(found[subset]) for subset in COUNTS},
         {subset: float(found[f"left_out_{subset}"]) for subset in COUNTS},
