@@ -6,7 +6,18 @@ import shutil
 import numpy as np
 import pytest
 
-from vaefx_lib import blackbox, critic, critic_training, effects, passages, references, store, style
+from vaefx_lib import (
+    blackbox,
+    config,
+    critic,
+    critic_training,
+    effects,
+    match_cases,
+    passages,
+    references,
+    store,
+    style,
+)
 
 NAMES = ("mda:Overdrive", "mda:Delay", *references.KINDS)  # those that are there on every machine
 GROUPS = 6
@@ -191,3 +202,14 @@ def expected(made, groups):
     with torch.inference_mode():
         rows = torch.arange(len(groups.inputs))
         return torch.stack([critic_training._told(net, data, rows) for net in made.nets]).mean(0).numpy()
+
+
+def test_speech_of_every_voice_never_heard_is_familiar_and_chords_and_noise_are_not(shipped):
+    speakers = match_cases.unseen("speech", config.preset("report"))
+    for name, utterances in speakers.items():
+        case = match_cases.draw({name: utterances}, "mda:Overdrive", index=0)
+        assert shipped.is_familiar(style.measure(case.dry)), name
+    rng, t = np.random.default_rng(0), np.arange(passages.SAMPLES) / passages.RATE_HZ
+    chord = sum(np.sin(2 * np.pi * f * k * t) / k for f in (220, 277.2, 329.6) for k in range(1, 9))
+    for sound in (chord, rng.normal(size=len(t))):
+        assert not shipped.is_familiar(style.measure(sound.astype(np.float32)))

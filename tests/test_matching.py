@@ -16,6 +16,7 @@ from vaefx_lib import (
     blackbox,
     candidates,
     corpora,
+    critic,
     effect_choice,
     effects,
     matching,
@@ -131,6 +132,17 @@ def test_what_is_not_expected_to_help_is_left_dry(dry, reference, trained_contro
     found = match(dry, reference, answering(trained_controller, TRUTH, gain=-0.1))
     assert not found.apply and found.confidence == pytest.approx(-0.1)
     np.testing.assert_array_equal(found.audio[0], dry)
+
+
+def test_an_input_unlike_speech_is_left_dry_unless_the_critic_agrees(knowing, monkeypatch):
+    t = np.arange(3 * RATE_HZ) / RATE_HZ
+    low, high = (sum(np.sin(2 * np.pi * f * k * t) / k for k in range(1, 9)) / 4 for f in (220, 330))
+    found = match(low, high, knowing)
+    limit = candidates.EXPLAINED * found.baseline_distance - found.distance
+    assert not found.apply and found.confidence == pytest.approx(limit)
+    assert np.array_equal(found.audio[0], low.astype(np.float32))
+    monkeypatch.setattr(critic, "FAMILIAR", math.inf)  # as if it were speech
+    assert match(low, high, knowing).confidence > 0
 
 
 def test_the_confidence_is_what_trials_make_of_the_gain_that_is_expected(dry, reference, trained_controller):

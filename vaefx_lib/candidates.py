@@ -27,6 +27,7 @@ from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
 ECHO_WEIGHTS = 3.0, 6.0  # of echoes unlike in the cepstrum, and in lag and side, beside the distance to be expected
+EXPLAINED = 0.7  # chosen on music that is in no score
 SAME_SOUND = 0.2  # `sound_loss` between the same settings at two rates, below which they sound alike
 TRANSLATION_S = 3  # of the input that is compared at two rates: longer than the longest echo of mda Delay, twice
 TRANSLATIONS = 20  # values of each setting that are tried for that, and three times as many steps from the best
@@ -81,7 +82,7 @@ class Task:
         dry = _measured(self.dry)
         self._judge = self.critic.judge(self.wanted, dry)
         self._met: dict[str, echo_peaks.Fingerprints] = {}
-        self.baseline_distance = self._judge(dry)[0]
+        self.baseline_distance, self.familiar = self._judge(dry)[0], self.critic.is_familiar(dry)
 
     def knows(self, name: str) -> bool:
         """Whether the controller has an answer for this effect."""
@@ -136,6 +137,17 @@ class Task:
             return Candidate(effect, found.settings, math.inf, found)
         settings = found.settings if rate_hz == self.rate_hz else self._translated(effect, found.settings)
         return Candidate(effect, settings, self.distance(effect, settings, self.rate_hz), found)
+
+    def confidence(self, candidate: Candidate) -> float:
+        """By how much it is expected to be nearer to the truth than the dry input, which is the answer from 0 down.
+
+        The controller knows that from trials on speech. Of an input unlike speech the critic must say so as well: it
+        has to expect less than the share `EXPLAINED` of what it expects of the dry input. Else what sets the reference
+        apart is hardly the effect.
+        """
+        gain = candidate.refined.expected_dry - candidate.refined.expected
+        expected = self.controller.expected_improvement(candidate.effect.name, gain)
+        return expected if self.familiar else min(expected, EXPLAINED * self.baseline_distance - candidate.distance)
 
     def _judged(self, effect: effects.Effect, settings, rate_hz: int) -> tuple[float, float, float]:
         """What the critic says of the input at these settings, and how unlike its echoes are in lag and side.

@@ -29,6 +29,7 @@ MODEL, MANIFEST = "critic.safetensors", "critic.json"
 SQUASH = 6.0  # deviations: beyond, a difference of measures counts hardly more
 FEATURES, WIDTH = 96, 192  # learned from the measures; of the two hidden layers
 LIKENESS = 9  # numbers that compare two styles as `style_space.Space` does
+FAMILIAR = 2.35  # deviations: speech of unseen speakers is 1.3 to 2.3 away, most orchestral music further
 SMALLEST = 0.05  # distance of style, below which its logarithm does not go
 
 
@@ -95,21 +96,30 @@ class Critic:
         """
         compare = self.space.compare(reference)
         from_dry = compare(dry)
-
-        def whitened(one: style.Style) -> Tensor:
-            return torch.from_numpy(((one.numbers - self.centre) @ self.space.whitening).astype(np.float32))
-
         with torch.inference_mode():
-            given = [(net, net.embed(whitened(reference)), net.embed(whitened(dry))) for net in self.nets]
+            given = [(net, net.embed(self._whitened(reference)), net.embed(self._whitened(dry))) for net in self.nets]
 
         def judged(candidate: style.Style) -> tuple[float, float]:
             compared = compare(candidate)
             with torch.inference_mode():
-                measures, alike = whitened(candidate), torch.from_numpy(likeness(compared, from_dry))
+                measures, alike = self._whitened(candidate), torch.from_numpy(likeness(compared, from_dry))
                 told = [net(wanted, net.embed(measures), none, alike) for net, wanted, none in given]
             return float(torch.stack(told).mean()), float(compared[1] * compared[2:].mean())
 
         return judged
+
+    def is_familiar(self, dry: style.Style) -> bool:
+        """Whether a dry sound is like those that the critic learned from, which were speech.
+
+        If so, its measures are no more than `FAMILIAR` deviations from theirs, root mean square.
+
+        Used in `05_controller_training`.
+        """
+        return float(self._whitened(dry).square().mean().sqrt()) <= FAMILIAR
+
+    def _whitened(self, one: style.Style) -> Tensor:
+        """Measures as the networks read them."""
+        return torch.from_numpy(((one.numbers - self.centre) @ self.space.whitening).astype(np.float32))
 
 
 def likeness(compared, compared_dry) -> np.ndarray:

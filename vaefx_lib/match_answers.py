@@ -77,11 +77,11 @@ def give(
 
     def with_confidence(name: str, count: int, evaluations: int | None) -> refining.Refined:  # as `matching` decides it
         proposals = task.proposals(fx, count=count, seed=seed)
-        found = task.refine(fx, proposals, evaluations=evaluations, seed=seed, workers=1).refined
-        left_dry[name] = controller.expected_improvement(effect, found.expected_dry - found.expected) <= 0
-        sounds[f"{name}_forced"] = wet(found.settings)
+        candidate = task.refine(fx, proposals, evaluations=evaluations, seed=seed, workers=1)
+        left_dry[name] = task.confidence(candidate) <= 0
+        sounds[f"{name}_forced"] = wet(candidate.settings)
         sounds[name] = dry if left_dry[name] else sounds[f"{name}_forced"]
-        return found
+        return candidate.refined
 
     predicted = controller.predict(dry, case.reference, effect)
     middle, refine_s = np.full(len(predicted), 0.5), 0.0

@@ -39,7 +39,8 @@ class Match:
         From the truth, which is not there to be heard, as the critic expects them (MRSTFT, no unit): of the input with
         these settings, and dry.
     confidence : float
-        By how much the MRSTFT from the truth is expected to become smaller, to judge from trials on known settings.
+        By how much the MRSTFT from the truth is expected to become smaller, to judge from trials on known settings; of
+        an input unlike speech, no more than the critic expects (`candidates.Task.confidence`).
     apply : bool
         Whether the effect makes it better; if not, the best answer is to leave the input dry.
     ranking : tuple of (str, float)
@@ -184,8 +185,7 @@ def _answer(task: candidates.Task, sound: np.ndarray, name: str, refine_s: float
     best = min(tried, key=lambda candidate: candidate.distance)
     if not math.isfinite(best.distance):
         raise effects.EffectFailed(f"{best.effect.name} gave silence or failed at all settings that were tried")
-    gain = best.refined.expected_dry - best.refined.expected
-    confidence = task.controller.expected_improvement(best.effect.name, gain)
+    confidence = task.confidence(best)
     apply = confidence > 0
     made = sound
     if apply:
