@@ -61,7 +61,7 @@ $(info nothing to render or train: notebooks side by side, each speaks when it h
 endif
 # The longest two lessons, of which one reads the other's controller, begin first. Threads that wait for each other must
 # not spin in another notebook's way: that costs a factor of up to ten.
-LONGEST := $(RUN)/notebooks/05_controller_training.ipynb $(RUN)/notebooks/06_playable_latent.ipynb
+LONGEST := $(filter %/05_controller_training.ipynb %/06_playable_latent.ipynb,$(BUILT))
 BESIDE := $(if $(SIDE_BY_SIDE),$(BUILT),$(filter-out %/01_data_rendering.ipynb %/02_vae_training.ipynb,$(BUILT)))
 PATIENT = $(if $(filter $@,$(BESIDE)),OMP_WAIT_POLICY=passive)
 
@@ -158,7 +158,7 @@ $(RUN)/notebooks/05_controller_training.ipynb $(RUN)/notebooks/06_playable_laten
 # or trained, it is a file as any.
 ifndef SIDE_BY_SIDE
 $(RUN)/notebooks/06_playable_latent.ipynb: | $(RUN)/notebooks/05_controller_training.ipynb
-$(RUN)/notebooks/07_loss_and_phase.ipynb: | $(VAE)
+$(BESIDE): | $(filter %/02_vae_training.ipynb,$(BUILT))
 
 $(foreach manifest,$(DATA),$(eval $(manifest): | $(BEFORE))$(eval BEFORE := $(manifest)))
 $(DATA): $(RUN)/notebooks/01_data_rendering.ipynb
