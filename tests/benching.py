@@ -13,7 +13,6 @@ import statistics
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from vaefx_lib import figures, results
 
@@ -58,6 +57,8 @@ def memory_row(what: str, imported_mb: float) -> dict:
 
 def machine() -> dict[str, object]:
     """What it was measured on."""
+    import torch
+
     cuda = torch.cuda.is_available()
     return {
         "system": platform.system(),
