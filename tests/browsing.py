@@ -48,6 +48,21 @@ STOPWATCH = """panel => {
   });
 }"""
 
+# whether the notebook of this path is the one that commands are for, and its kernel waits for them
+READY_TO_RUN = """path => {
+  const shown = window.jupyterapp?.shell.currentWidget;
+  const session = shown?.context?.path === path && shown.context.isReady && shown.context.sessionContext;
+  const kernel = session && session.isReady && session.session?.kernel;
+  return kernel && kernel.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
+# the numbers of code cells that were not run, or ended with an error
+UNFINISHED = """() => window.jupyterapp.shell.currentWidget.content.widgets.flatMap((cell, number) => {
+  const model = cell.model.toJSON();
+  const wrong = model.cell_type === 'code' && model.source.length > 0 &&
+    (model.execution_count === null || model.outputs.some(output => output.output_type === 'error'));
+  return wrong ? [number] : [];
+})"""
+
 
 def small_project(home: Path, preset: config.Preset) -> dict[str, str]:
     """Make a folder with runs in it a project whose kernels know this preset; the environment for its servers."""
@@ -143,16 +158,19 @@ def new_page(chromium, timeout_s: float = 60):
 
 
 def run_lesson(page, address: str, name: str, timeout_s: float = 600) -> None:
-    """Open a lesson in JupyterLab and run all its cells to the end."""
-    page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?token={TOKEN}")
-    page.wait_for_function(
-        "() => window.jupyterapp && [...document.querySelectorAll('.jp-StatusBar-TextItem')]"
-        ".some(item => /Idle/.test(item.textContent))"
-    )
+    """Open a lesson in JupyterLab, alone there, and run all its cells to the end.
+
+    In a workspace of its own: in the default one JupyterLab opens again what was open last, and "all cells" may mean
+    that one's.
+    """
+    page.goto(f"{address}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={TOKEN}&reset")
+    page.wait_for_function(READY_TO_RUN, arg=f"notebooks/{name}.ipynb")
     page.evaluate(
         "() => { window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => window.ran = true) }"
     )
     page.wait_for_function("() => window.ran", timeout=1000 * timeout_s)
+    unfinished = page.evaluate(UNFINISHED)
+    assert unfinished == [], f"{name}: cells that did not run to their end: {unfinished}"
 
 
 def heard(panel) -> int:

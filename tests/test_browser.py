@@ -125,6 +125,7 @@ def drag(page, handle, by):
 
 def sliders_work(page, panel):
     """Each slider, by keyboard and by mouse."""
+    panel.locator(".noUi-handle").first.wait_for()
     for handle in panel.locator(".noUi-handle").all():
         handle.scroll_into_view_if_needed()
         took = key_press_ms(panel, handle, "ArrowLeft")
