@@ -129,6 +129,7 @@ def plot_latent_readings(audible, told, *, kl, alone, weights, groups, confusion
         ax.set_title(f"({letter}) {title}", loc="left")
     for ax in axes[:2]:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)  # beside the bars it would take their room
+    axes[2].get_legend().remove()  # it would hide a dot, and is that of (d)
     axes[1].tick_params(labelleft=False)  # the rows are those of (a)
     return fig
 
