@@ -26,9 +26,9 @@ def longer(tiny):
 
 
 def sentences_decoded():
-    from vaefx_lib import pairs
+    from vaefx_lib import dry_clips
 
-    return len(pairs._sentences)
+    return len(dry_clips._sentences)
 
 
 def contents(folder):

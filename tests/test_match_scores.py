@@ -14,6 +14,7 @@ from vaefx_lib import (
     config,
     corpora,
     corpus_split,
+    dry_clips,
     effects,
     match_answers,
     match_cases,
@@ -86,7 +87,7 @@ def test_speakers_are_the_same_in_every_other_case_and_none_was_heard_in_trainin
 
 
 def test_input_and_reference_share_no_sentence(speakers, monkeypatch):
-    drawn, draw_clip = [], pairs.draw_clip
+    drawn, draw_clip = [], dry_clips.draw_clip
 
     def noted(rng, utterances, *rest):
         texts = {u.utterance_id: u.text for u in utterances}
@@ -94,7 +95,7 @@ def test_input_and_reference_share_no_sentence(speakers, monkeypatch):
         drawn.append({texts[i] for i in ids})
         return clip, ids, offset
 
-    monkeypatch.setattr(pairs, "draw_clip", noted)
+    monkeypatch.setattr(dry_clips, "draw_clip", noted)
     for index in range(20):
         drawn.clear()
         match_cases.draw(speakers, OVERDRIVE, index=index)

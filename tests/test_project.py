@@ -30,7 +30,17 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [
     ["config", "store", "audio_faults", "audio"],
     ["effects", "corpora", "corpus_split", "corpus_check", "corpus_layouts", "fetching"],
-    ["shards", "shard_writing", "pairs", "rendering", "standardisation", "spectrogram", "inversion", "phase"],
+    [
+        "shards",
+        "shard_writing",
+        "dry_clips",
+        "pairs",
+        "rendering",
+        "standardisation",
+        "spectrogram",
+        "inversion",
+        "phase",
+    ],
     [
         *("factorised", "vae", "muon", "batches", "runs", "history", "checkpoints", "tracking"),
         *("thumbnails", "media"),

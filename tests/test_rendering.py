@@ -15,9 +15,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from test_corpora import BAD, GOOD, write
 
-from vaefx_lib import audio, config, corpora, corpus_split, effects, rendering, shard_writing, shards, store
+from vaefx_lib import audio, config, corpora, corpus_split, dry_clips, effects, rendering, shard_writing, shards, store
 
 PEAK = 10 ** (-12 / 20)
 SPEECH = corpus_split.split(corpora.load("speech"), "speech")
@@ -388,6 +389,46 @@ def test_tape_speed_moves_the_pitch_of_training_clips_only(tiny, sines):
         assert 0.85 <= rendering.render_pair(tiny, "train", index, one_sine)[1]["speed"] <= 1.15
         speeds.append(rendering.render_pair(tiny, "train", index, one_sine)[1]["speed"])
     assert max(speeds) - min(speeds) > 0.1
+
+
+def test_training_clips_of_pieces_are_what_their_rows_say_and_others_are_as_spoken(tiny):
+    by_id = {u.utterance_id: u for u in SPEECH["train"]}
+    preset = with_render(tiny, pieces_s=(0.3, 0.6))
+    for index in range(6):
+        pair, row = rendering.render_pair(preset, "train", index, SPEECH["train"])
+        starts = [piece["start"] for piece in row["pieces"]] + [len(pair[0])]
+        lengths = np.diff(starts) / 24_000
+        assert len(lengths) > 1 and np.all(lengths <= 0.6) and np.all(lengths[:-1] >= 0.3 - dry_clips.FADE_S - 1e-4)
+        levels = []
+        for piece, end in zip(row["pieces"], starts[1:]):
+            if end - piece["start"] < 2_000:  # the end of the clip has cut it
+                continue
+            joined = np.concatenate([audio.load(by_id[name].path)[0][0] for name in piece["utterances"]])
+            heard = pair[0][piece["start"] + 300 : end - 300]  # what no other piece is faded into
+            spoken = soxr.resample(joined[piece["offset"] :][:24_000], 24_000 * piece["speed"], 24_000)
+            spoken = spoken[300 : 300 + len(heard)]
+            assert np.corrcoef(heard, spoken)[0, 1] > 0.99 or np.abs(spoken).max() < 1e-3
+            levels.append(np.linalg.norm(heard) / np.linalg.norm(spoken))
+        assert {row["speaker"]} == {by_id[name].speaker for piece in row["pieces"] for name in piece["utterances"]}
+        np.testing.assert_allclose(levels, levels[0], rtol=0.05)
+    plain, row = rendering.render_pair(tiny, "test", 0, SPEECH["test"])
+    same, same_row = rendering.render_pair(preset, "test", 0, SPEECH["test"])
+    assert plain.tobytes() == same.tobytes() and row == same_row and "pieces" not in row
+
+
+def test_a_steady_tone_in_pieces_never_falls_silent(sines):
+    low = [u for u in sines if u.speaker == "low"]
+    rng = np.random.default_rng(0)
+    clip, pieces = dry_clips.draw_pieces(rng, low, (1, 48_000), 24_000, lengths_s=(0.1, 0.3), fastest=0.1)
+    loudness = np.sqrt(np.square(clip[0][:47_760].reshape(-1, 120)).mean(axis=1))
+    assert len(pieces) > 6 and loudness.max() < 1.1 * np.median(loudness)
+    assert {round(piece["speed"], 2) for piece in pieces} > {round(pieces[0]["speed"], 2)}
+
+
+@pytest.mark.parametrize("pieces_s", [(0.01, 0.5), (0.5, 0.3)])
+def test_pieces_of_an_impossible_length_are_refused(tiny, sines, pieces_s):
+    with pytest.raises(ValueError, match=r"pieces_s \(.*\): the first must be above 0.02 and no more than the second"):
+        rendering.render_pair(with_render(tiny, pieces_s=pieces_s), "train", 0, sines)
 
 
 def test_clips_longer_than_a_sentence_join_sentences_of_one_speaker(tiny, sines):

@@ -57,6 +57,7 @@ class Render:
     channels: int = 1  # of a clip: 1 keeps the mean of the sides, 2 keeps both
     peak_dbfs: float = -12.0  # peak level of the dry and of the wet clip
     max_speed_change: float = 0.15  # training only: tape speed (pitch and tempo together) within +-15 %
+    pieces_s: tuple[float, ...] = ()  # training only: shortest and longest piece that clips are joined from, if any
     shard_pairs: int = 64  # pairs in one file
     seed: int = 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaefx_lib import audio, blackbox, config, corpora, corpus_split, effects, pairs, passages
+from vaefx_lib import audio, blackbox, config, corpora, corpus_split, dry_clips, effects, pairs, passages
 
 TRIES = 100  # of one case, before giving up
 
@@ -117,7 +117,7 @@ def unseen(corpus: str, preset: config.Preset) -> dict[str, list[corpora.Utteran
 
 def _two_passages(rng: np.random.Generator, first, second, peak_dbfs: float) -> list[np.ndarray]:
     """Of two speakers' recordings, or of one's: dry, levelled, and with nothing in common."""
-    if first is second and len(first) == 1 and first[0].duration_s <= pairs.LONG_S:
+    if first is second and len(first) == 1 and first[0].duration_s <= dry_clips.LONG_S:
         if first[0].duration_s * passages.RATE_HZ < 2 * passages.SAMPLES:
             raise audio.AudioError(f"the only recording of {first[0].speaker} is too short for two passages")
         both, _, _ = _draw_clip(rng, first, 2 * passages.SAMPLES)  # goes on at the start where the recording ends
@@ -139,7 +139,7 @@ def _two_passages(rng: np.random.Generator, first, second, peak_dbfs: float) -> 
 
 
 def _draw_clip(rng: np.random.Generator, utterances: Sequence[corpora.Utterance], samples: int = passages.SAMPLES):
-    return pairs.draw_clip(rng, utterances, (1, samples), passages.RATE_HZ, 1.0)
+    return dry_clips.draw_clip(rng, utterances, (1, samples), passages.RATE_HZ, 1.0)
 
 
 def _through(effect: effects.Effect, dry: np.ndarray, settings: np.ndarray, peak_dbfs: float) -> np.ndarray:

@@ -6,23 +6,15 @@ Pair `i` of a subset depends on (seed, subset, i) and the corpus alone, whoever 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-import soxr
 
-from vaefx_lib import audio, config, corpora, effects
+from vaefx_lib import audio, config, corpora, dry_clips, effects
 
 MAX_DRAWS = 100  # of one pair, before giving up
 MAX_FAILURES = 5  # of an external plug-in on one pair, before giving up
 UNCHANGED = 1e-3  # of the peak: wet and dry that nowhere differ by more (-60 dB) are the same sound
-LONG_S = 30.0  # of a recording; a longer one is read in part, and its stretches are not joined to others
-SENTENCES_BYTES = 256 * 2**20  # decoded sentences that one process keeps
-
-_sentences: dict[tuple, np.ndarray] = {}  # decoded ones; see `_sentence`
-_sentences_lock = threading.Lock()
 
 
 def render_pair(
@@ -36,10 +28,11 @@ def render_pair(
     """One dry/wet pair and its row.
 
     Sentences of one speaker are joined in random order and cut at a random place; for training subsets they run at a
-    random tape speed. Dry and wet are each brought to `peak_dbfs`, dry before the effect. A dry or wet sound that is
-    silent (`audio.is_silent`), a wet one that is not finite, or nowhere differs from dry by more than 0.1 % of the
-    peak, is drawn again, clip and settings, and counted. So is a pair whose recording cannot be read or whose effect
-    crashed, hung or gave NaN; that is written down as well.
+    random tape speed, and are joined from pieces if `preset.render.pieces_s` says how long. Dry and wet are each
+    brought to `peak_dbfs`, dry before the effect. A dry or wet sound that is silent (`audio.is_silent`), a wet one that
+    is not finite, or nowhere differs from dry by more than 0.1 % of the peak, is drawn again, clip and settings, and
+    counted. So is a pair whose recording cannot be read or whose effect crashed, hung or gave NaN; that is written down
+    as well.
 
     Parameters
     ----------
@@ -59,8 +52,10 @@ def render_pair(
         Dry and wet, mono or stereo.
     row : dict
         index, subset, speaker, utterances (ids, in order), offset (the clip's first sample in the joined sentences, at
-        `sample_rate_hz` and before the speed change), speed, effect, settings, redraws, sample_rate_hz, seed; and
-        quarantine, if something failed: the effect and its settings, or the recording, each with the reason.
+        `sample_rate_hz` and before the speed change), speed, effect, settings, redraws, sample_rate_hz, seed; where
+        clips are joined from pieces, these as `dry_clips.draw_pieces` gives them, and of the first of them utterances,
+        offset and speed; and quarantine, if something failed: the effect and its settings, or the recording, each with
+        the reason.
 
     Raises
     ------
@@ -77,7 +72,8 @@ def render_pair(
         raise ValueError(f"no utterances for subset {subset!r} of corpus {choices.corpus!r}: at least one is needed")
     effect = effects.load(choices.effects[index % len(choices.effects)])
     rng = np.random.default_rng([choices.seed, subset_number(subset), index])
-    fastest = choices.max_speed_change if subset in ("train", "dummy_train") else 0.0
+    for_training = subset in ("train", "dummy_train")
+    fastest, pieces_s = (choices.max_speed_change, choices.pieces_s) if for_training else (0.0, ())
     pair = np.empty((2, choices.channels, preset.stft.num_samples), np.float32)
     if out is not None:
         pair = out.reshape(pair.shape)
@@ -85,17 +81,15 @@ def render_pair(
     quarantine = []
     for _ in range(MAX_DRAWS):
         speaker = list(speakers)[rng.integers(len(speakers))]
-        speed = float(rng.uniform(1 - fastest, 1 + fastest))
         try:
-            clip, ids, offset = draw_clip(rng, speakers[speaker], pair.shape[1:], rate, speed)
+            clip, said = _draw_dry(rng, speakers[speaker], pair.shape[1:], rate, fastest, pieces_s)
         except (audio.AudioError, OSError) as error:
             redraws["unreadable"] += 1
             quarantine.append({"speaker": speaker, "reason": str(error)})
             continue
         count = len(effect.params)
         settings = np.full(count, 0.5) if subset.startswith("dummy") else rng.uniform(size=count)
-        row: dict = {"speaker": speaker, "utterances": ids, "offset": offset, "speed": speed}
-        row |= {"effect": effect.name, "settings": settings.tolist()}
+        row = {"speaker": speaker, **said, "effect": effect.name, "settings": settings.tolist()}
         try:
             reason = _through(effect, clip, settings, rate, choices.peak_dbfs, pair)
         except effects.EffectFailed as error:
@@ -137,53 +131,17 @@ def subset_number(subset: str) -> int:
     return config.SUBSETS.index(subset)
 
 
-def draw_clip(
-    rng: np.random.Generator, utterances: Sequence[corpora.Utterance], shape: tuple[int, int], rate: int, speed: float
-) -> tuple[np.ndarray, list[str], int]:
-    """A clip of one speaker's utterances, joined in random order and cut at a random place, at a tape speed.
-
-    Parameters
-    ----------
-    rng : Generator
-    utterances : sequence of Utterance
-        Of one speaker.
-    shape : (int, int)
-        Channels and samples of the clip.
-    rate : int
-        In Hz.
-    speed : float
-        1 leaves pitch and tempo as they are.
-
-    Returns
-    -------
-    clip : array, float32, of `shape`
-        At the level of the recording.
-    ids : list of str
-        Of the utterances, in order.
-    offset : int
-        The clip's first sample in the joined utterances.
-    """
-    channels, num_samples = shape
-    needed = math.ceil(num_samples * speed) + 8  # a few more, so that rounding never leaves the clip short
-    order = rng.permutation(len(utterances))
-    first = utterances[order[0]]
-    if first.duration_s > LONG_S:  # a song, say: nothing is joined, and no more of it is read
-        offset = int(rng.integers(int((first.duration_s - 0.1) * rate) - needed))
-        sound = audio.load_stretch(first.path, offset, needed, sample_rate_hz=rate)
-        parts = [_to_channels(sound, channels)]
-    else:
-        sentence = _sentence(first.path, rate, channels)
-        offset = int(rng.integers(sentence.shape[1]))
-        parts = [sentence[:, offset : offset + needed]]
-    ids = [first.utterance_id]
-    while sum(part.shape[1] for part in parts) < needed:
-        utterance = utterances[order[len(ids) % len(order)]]  # a speaker with little to say repeats it
-        parts.append(_sentence(utterance.path, rate, channels))
-        ids.append(utterance.utterance_id)
-    clip = np.concatenate(parts, axis=1)[:, :needed] if len(parts) > 1 else parts[0]
-    if speed != 1:
-        clip = np.stack([soxr.resample(channel, rate * speed, rate) for channel in clip])
-    return clip[:, :num_samples], ids, offset
+def _draw_dry(
+    rng: np.random.Generator, utterances: Sequence[corpora.Utterance], shape, rate: int, fastest: float, pieces_s
+) -> tuple[np.ndarray, dict]:
+    """A clip of one speaker, and what its row says of it."""
+    if pieces_s:
+        clip, pieces = dry_clips.draw_pieces(rng, utterances, shape, rate, lengths_s=pieces_s, fastest=fastest)
+        said = {key: pieces[0][key] for key in ("utterances", "offset", "speed")}
+        return clip, said | {"pieces": pieces}
+    speed = float(rng.uniform(1 - fastest, 1 + fastest))
+    clip, ids, offset = dry_clips.draw_clip(rng, utterances, shape, rate, speed)
+    return clip, {"utterances": ids, "offset": offset, "speed": speed}
 
 
 def _through(effect, clip: np.ndarray, settings: np.ndarray, rate: int, peak_dbfs: float, pair: np.ndarray):
@@ -217,24 +175,3 @@ def _through(effect, clip: np.ndarray, settings: np.ndarray, rate: int, peak_dbf
 def _peak(x: np.ndarray) -> float:
     """Largest magnitude; NaN if there is one. Two passes, and no array in between."""
     return float(max(x.max(), -x.min()))
-
-
-def _to_channels(sound: np.ndarray, channels: int) -> np.ndarray:
-    """Sound (any number of channels, samples) as (channels, samples): one is doubled, others are mixed to one first."""
-    if len(sound) != channels and len(sound) > 1:
-        sound = audio.to_mono(sound)[None]
-    return np.broadcast_to(sound, (channels, sound.shape[1]))
-
-
-def _sentence(path: Path, rate: int, channels: int) -> np.ndarray:
-    """An utterance, float32 (channels, samples), decoded once per process as long as it fits."""
-    stat = path.stat()
-    key = (path, rate, channels, stat.st_mtime_ns, stat.st_size)
-    sentence = _sentences.get(key)
-    if sentence is None:
-        sentence = _to_channels(audio.load(path, sample_rate_hz=rate)[0], channels)
-        with _sentences_lock:  # a cluster's workers render in several threads of one process
-            if sum(s.nbytes for s in _sentences.values()) + sentence.nbytes > SENTENCES_BYTES:
-                _sentences.clear()
-            _sentences[key] = sentence
-    return sentence

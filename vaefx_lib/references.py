@@ -7,7 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaefx_lib import audio, blackbox, config, corpora, corpus_split, effects, pairs, passages, runs, spectrogram, style
+from vaefx_lib import (
+    audio,
+    blackbox,
+    config,
+    corpora,
+    corpus_split,
+    dry_clips,
+    effects,
+    pairs,
+    passages,
+    runs,
+    spectrogram,
+    style,
+)
 
 TRIES = 100  # of one reference, before giving up
 SAME_VOICE = 0.5  # share of the references whose speaker is that of the input
@@ -93,7 +106,7 @@ def draw_dry(preset: config.Preset, part: str, count: int, *, seed: int = 0) -> 
         rng = np.random.default_rng([seed, pairs.subset_number(part), i])
         for _ in range(TRIES):
             speed = float(rng.uniform(1 - fastest, 1 + fastest))
-            clip, _, _ = pairs.draw_clip(
+            clip, _, _ = dry_clips.draw_clip(
                 rng, speakers[names[i % len(names)]], sounds[:1].shape, passages.RATE_HZ, speed
             )
             if np.abs(clip).max() > 1e-4:

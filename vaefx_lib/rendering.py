@@ -126,7 +126,7 @@ def _choices(preset: config.Preset, subset: str) -> dict:
 def _sources() -> list[Path]:
     """The source files that decide what a pair sounds like."""
     here = Path(__file__).parent
-    own = ("audio", "audio_faults", "corpora", "corpus_split", "pairs", "shards", "shard_writing")
+    own = ("audio", "audio_faults", "corpora", "corpus_split", "dry_clips", "pairs", "shards", "shard_writing")
     return [*(here / f"{name}.py" for name in own), *sorted((here / "effects").glob("*.py"))]
 
 
