@@ -144,8 +144,8 @@ PRESETS = {
     ),
     "pretrained": Preset(
         "pretrained",
-        render=Render(n_train=10_000),
-        train=Train(max_epochs=12),
+        render=Render(n_train=10_000, max_speed_change=0.2, pieces_s=(0.25, 0.9)),
+        train=Train(max_epochs=8, frequency_warp=0.25),
         controller=Controller(n_passages=1_000, n_train=6_000, end_to_end_steps=100),
     ),
     PACKED: Preset(PACKED, render=Render(n_train=1_000)),  # for PCA alone: the VAE is there
