@@ -80,7 +80,7 @@ figures: $(LONGEST) $(BUILT) ## run the notebooks that are out of date: renders,
 	@touch $(SETTLED)
 	@echo 'figures of the preset $(PRESET) are up to date'
 
-pretrained: $(READY) ## train the models that come with the library anew, and put them into it (an hour)
+pretrained: $(READY) ## train the models that come with the library anew, and put them into it (half an hour)
 	$(VAEFX) train pretrained --replace
 
 report: $(READY) ## the weekly report as one page, runs/PRESET/report.html, from what is there; SINCE=day or commit, DAY=its day

@@ -101,7 +101,7 @@ def train_critic(preset, groups, replace):
 @train.command("pretrained")
 @click.option("--replace", is_flag=True, help="Put them in the place of those that come with the library.")
 def train_pretrained(replace):
-    """Train the models that come with the library, all that the preset pretrained has: an hour on two cores.
+    """Train the models that come with the library, all that the preset pretrained has: half an hour on two cores.
 
     What is there already is kept, so that an interrupted call goes on. They are made small, measured, and put beside
     the run folder's, where nothing uses them, or with --replace into the library.

@@ -46,7 +46,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def train(preset: Preset) -> None:
-    """Render the pairs of a preset, train its VAE, its controller and its maps: an hour on two cores.
+    """Render the pairs of a preset, train its VAE, its controller and its maps: half an hour on two cores.
 
     What is there already is kept, and an interrupted call goes on.
 
