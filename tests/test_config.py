@@ -24,7 +24,7 @@ def test_every_field_of_a_config_is_written_and_read():
     changed = config.Preset(
         "changed",
         stft=config.Stft(8_000, 9, 64, 32, 64, 1.0),
-        render=config.Render("folder:x", ("mda:Delay",), 1, 2, 3, 4, 5, 2, -6.0, 0.7, 8, 9),
+        render=config.Render("folder:x", ("mda:Delay",), 1, 2, 3, 4, 5, 2, -6.0, 0.7, (0.3, 0.4), 8, 9),
         vae=config.Vae("conv2d", ("wet",), 1, 2, 3, (4, 5)),
         train=config.Train(0.1, "adamw", 0.2, 3, 6, 0.4, 0.5, 7),
         controller=config.Controller(1, 2, 3, 4, 5, 0.6, 7, 8),
