@@ -416,13 +416,13 @@ def test_training_clips_of_pieces_are_what_their_rows_say_and_others_are_as_spok
     assert plain.tobytes() == same.tobytes() and row == same_row and "pieces" not in row
 
 
-def test_a_steady_tone_in_pieces_never_falls_silent(sines):
+def test_a_steady_tone_in_pieces_has_no_gap_and_no_bump_and_each_piece_a_speed_of_its_own(sines):
     low = [u for u in sines if u.speaker == "low"]
     rng = np.random.default_rng(0)
     clip, pieces = dry_clips.draw_pieces(rng, low, (1, 48_000), 24_000, lengths_s=(0.1, 0.3), fastest=0.1)
-    loudness = np.sqrt(np.square(clip[0][:47_760].reshape(-1, 120)).mean(axis=1))
-    assert len(pieces) > 6 and loudness.max() < 1.1 * np.median(loudness)
-    assert {round(piece["speed"], 2) for piece in pieces} > {round(pieces[0]["speed"], 2)}
+    loudness = np.sqrt(np.square(clip[0].reshape(-1, 800)).mean(axis=1))  # of 33 ms: tones out of phase cancel for less
+    assert len(pieces) > 6 and 0.5 < loudness.min() / np.median(loudness) and loudness.max() / np.median(loudness) < 1.1
+    assert len({piece["speed"] for piece in pieces}) == len(pieces)
 
 
 @pytest.mark.parametrize("pieces_s", [(0.01, 0.5), (0.5, 0.3)])
