@@ -601,8 +601,9 @@ def test_make_bench_runs_every_benchmark_in_the_order_of_the_table_and_each_has_
     assert re.findall(r"^python tests/bench_(\w+)\.py$", told, flags=re.MULTILINE) == list(results.BENCHMARKS)
 
 
-def test_make_alone_lists_every_target():
-    listed = make(ROOT).stdout
+@pytest.mark.parametrize("words", [(), ("help",)])
+def test_make_alone_and_make_help_list_every_target(words):
+    listed = make(ROOT, *words).stdout
     phony = re.search(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1)
     assert re.findall(r"^  ([\w-]+) ", listed, re.MULTILINE) == phony.split()
 

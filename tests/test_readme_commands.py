@@ -44,7 +44,8 @@ from vaefx_lib import (
 from vaefx_lib.__main__ import main
 
 ELSEWHERE = {  # where a command is run that no test of this module runs
-    "make": ("tests/test_project.py", "test_make_alone_lists_every_target"),
+    "make": ("tests/test_project.py", "test_make_alone_and_make_help_list_every_target"),
+    "make help": ("tests/test_project.py", "test_make_alone_and_make_help_list_every_target"),
     "make figures": ("tests/test_project.py", "test_a_second_make_figures_runs_nothing"),
     "make figures PYTHON=python": ("tests/test_project.py", "own"),
     "make figures PRESET=smoke": (".ci/run", "make figures PRESET=smoke"),
