@@ -59,9 +59,10 @@ MAKEFLAGS += $(if $(filter output-sync,$(.FEATURES)),-Otarget)
 $(BUILT): export VAEFX_SIDE_BY_SIDE := 1
 $(info nothing to render or train: notebooks side by side, each speaks when it has ended)
 endif
-# The longest two lessons, of which one reads the other's controller, begin first. Threads that wait for each other must
-# not spin in another notebook's way: that costs a factor of up to ten.
-LONGEST := $(filter %/05_controller_training.ipynb %/06_playable_latent.ipynb,$(BUILT))
+# Lesson 05, the longest, begins first, and 07 beside it. Lesson 06 reads the controller that 05 has trained by the time
+# at which 07 ends; if it has not, 06 waits for it. Threads that wait for each other must not spin in another notebook's
+# way: that costs a factor of up to ten.
+FIRST := $(foreach lesson,05_controller_training 07_loss_and_phase 06_playable_latent,$(filter %/$(lesson).ipynb,$(BUILT)))
 BESIDE := $(if $(SIDE_BY_SIDE),$(BUILT),$(filter-out %/01_data_rendering.ipynb %/02_vae_training.ipynb,$(BUILT)))
 PATIENT = $(if $(filter $@,$(BESIDE)),OMP_WAIT_POLICY=passive)
 
@@ -75,7 +76,7 @@ help: ## print this
 
 setup: $(READY) ## set up .venv and no more: enough to match and to play with the models that come with the library
 
-figures: $(LONGEST) $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
+figures: $(FIRST) $(BUILT) ## run the notebooks that are out of date: renders, model, figures, metrics.json
 	@$(if $(BEGAN),echo $$(($$(date +%s) - $(BEGAN))) >$(COLD_S))
 	@touch $(SETTLED)
 	@echo 'figures of the preset $(PRESET) are up to date'
@@ -157,7 +158,9 @@ $(RUN)/notebooks/05_controller_training.ipynb $(RUN)/notebooks/06_playable_laten
 # if someone has removed it, the notebook is run again, for one manifest after the other. Where nothing is to be rendered
 # or trained, it is a file as any.
 ifndef SIDE_BY_SIDE
-$(RUN)/notebooks/06_playable_latent.ipynb: | $(RUN)/notebooks/05_controller_training.ipynb
+ifeq ($(MAKECMDGOALS),figures)
+$(RUN)/notebooks/06_playable_latent.ipynb: | $(RUN)/notebooks/07_loss_and_phase.ipynb
+endif
 $(BESIDE): | $(filter %/02_vae_training.ipynb,$(BUILT))
 
 $(foreach manifest,$(DATA),$(eval $(manifest): | $(BEFORE))$(eval BEFORE := $(manifest)))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -69,6 +71,25 @@ def test_a_finished_training_is_kept_and_nothing_is_drawn_again(home, controlled
     assert again.about == trained_controller.about
     for one, other in zip(again.net.parameters(), trained_controller.net.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_who_asks_while_another_trains_waits_and_takes_what_it_made(home, controlled, monkeypatch, trained_controller):
+    monkeypatch.setattr(controller_training, "prepare", None)  # whoever trained here would fail
+    folder, begun = config.controller_dir("spoken"), threading.Event()
+    made = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").unlink()
+
+    def train():
+        with store.alone(folder.parent / ".controller.lock"):
+            begun.set()
+            time.sleep(0.3)
+            (folder / "manifest.json").write_bytes(made)
+
+    other = threading.Thread(target=train)
+    other.start()
+    begun.wait()
+    assert controller_training.train_controller(controlled).about == trained_controller.about
+    other.join()
 
 
 @pytest.mark.parametrize(

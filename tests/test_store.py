@@ -5,6 +5,7 @@ import itertools
 import stat
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -35,6 +36,25 @@ for write in (atomic, write_json, cached):
     except OSError as error:
         print(error)
 """
+
+
+def test_what_another_process_holds_is_waited_for_and_given_back_by_one_that_is_killed(tmp_path):
+    path = tmp_path / "new" / ".lock"
+    holds = f"from vaefx_lib import store\nwith store.alone({str(path)!r}):\n    print(flush=True)\n    input()"
+    with subprocess.Popen([sys.executable, "-c", holds], stdin=-1, stdout=-1, stderr=subprocess.DEVNULL) as other:
+        other.stdout.readline()
+        held = threading.Event()
+
+        def hold():
+            with store.alone(path):
+                held.set()
+
+        waiting = threading.Thread(target=hold)
+        waiting.start()
+        assert not held.wait(0.3)
+        other.kill()
+        waiting.join()
+    assert held.is_set()
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -52,6 +52,8 @@ def train_controller(
 ) -> Controller:
     """The controller of a preset, trained unless a finished one of the same choices is there.
 
+    If another process is training it, that is waited for: lesson 06 may ask for the controller that lesson 05 trains.
+
     Parameters
     ----------
     preset : Preset
@@ -90,15 +92,16 @@ def train_controller(
     judge = critic.load().about["sha256"]
     choices = [dataclasses.asdict(preset.controller), seed, sorted(inputs), judge]
     key = controller_material.fingerprint(preset, run, names, choices, SOURCES)
-    try:
-        made = load(folder, run)
-        if made.about["fingerprint"] == key:
-            return made
-    except store.DamagedFile:
-        pass  # absent, damaged, or of another VAE: train
-    tracking.check(loggers)
-    material = prepare(preset, run, names)
-    return fit(preset, material, seed=seed, folder=folder, key=key, inputs=inputs, loggers=loggers, clips=clips)
+    with store.alone(folder.parent / f".{folder.name}.lock"):
+        try:
+            made = load(folder, run)
+            if made.about["fingerprint"] == key:
+                return made
+        except store.DamagedFile:
+            pass  # absent, damaged, or of another VAE: train
+        tracking.check(loggers)
+        material = prepare(preset, run, names)
+        return fit(preset, material, seed=seed, folder=folder, key=key, inputs=inputs, loggers=loggers, clips=clips)
 
 
 def fit(

@@ -7,7 +7,6 @@ not written again, so `git status` and `make` see only real changes. Lessons tha
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import math
@@ -194,10 +193,7 @@ def _show(fig, png: bytes, text: str) -> None:
 @contextmanager
 def alone(preset_name: str):
     """Wait until no other process changes the captions and numbers of the preset: lessons may run side by side."""
-    folder = config.run_dir(preset_name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".figures.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back with the file, even by a process that is killed
+    with store.alone(config.run_dir(preset_name) / ".figures.lock"):
         yield
 
 

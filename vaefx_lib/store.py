@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import functools
 import hashlib
 import json
@@ -51,6 +52,21 @@ def atomic(path: str | Path):
         raise
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: str | Path):
+    """Wait until no other process holds this file, and hold it: for what must not be made twice at a time.
+
+    Parameters
+    ----------
+    path : path
+        Of an empty file that stays there; its folder is made.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # given back with the file, even by a process that is killed
+        yield
 
 
 def scratch(folder: str | Path, shape: tuple[int, ...], dtype) -> np.ndarray:
