@@ -60,8 +60,8 @@ $(BUILT): export VAEFX_SIDE_BY_SIDE := 1
 $(info nothing to render or train: notebooks side by side, each speaks when it has ended)
 endif
 # Lesson 05, the longest, begins first, and 07 beside it. Lesson 06 reads the controller that 05 has trained by the time
-# at which 07 ends; if it has not, 06 waits for it. Threads that wait for each other must not spin in another notebook's
-# way: that costs a factor of up to ten.
+# at which 07 ends; if it has not, 06 waits for it. The others wait for 07 only so that none takes the place of 06. Threads
+# that wait for each other must not spin in another notebook's way: that costs a factor of up to ten.
 FIRST := $(foreach lesson,05_controller_training 07_loss_and_phase 06_playable_latent,$(filter %/$(lesson).ipynb,$(BUILT)))
 BESIDE := $(if $(SIDE_BY_SIDE),$(BUILT),$(filter-out %/01_data_rendering.ipynb %/02_vae_training.ipynb,$(BUILT)))
 PATIENT = $(if $(filter $@,$(BESIDE)),OMP_WAIT_POLICY=passive)
@@ -159,7 +159,7 @@ $(RUN)/notebooks/05_controller_training.ipynb $(RUN)/notebooks/06_playable_laten
 # or trained, it is a file as any.
 ifndef SIDE_BY_SIDE
 ifeq ($(MAKECMDGOALS),figures)
-$(RUN)/notebooks/06_playable_latent.ipynb: | $(RUN)/notebooks/07_loss_and_phase.ipynb
+$(filter-out %/05_controller_training.ipynb %/07_loss_and_phase.ipynb,$(BESIDE)): | $(filter %/07_loss_and_phase.ipynb,$(BUILT))
 endif
 $(BESIDE): | $(filter %/02_vae_training.ipynb,$(BUILT))
 
