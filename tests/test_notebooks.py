@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import nbformat
 import pytest
@@ -54,6 +55,17 @@ matplotlib.figure.Figure.draw = lambda fig, renderer: (drawn.append(fig), draw(f
         out.data["image/png"] for cell in cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})
     ]
     assert len(pictures) == 2
+
+
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_a_kernel_is_given_no_port_that_another_may_take_before_it(home, monkeypatch, transport):
+    if transport == "tcp":  # only where the folder's name is too long for sockets
+        (home / ("long" * 20)).mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(home / ("long" * 20)))
+    write(home, "01_connected", "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().transport)")
+    cells = nbformat.read(notebooks.run("01", preset="smoke"), as_version=4).cells
+    (said,) = [out.text for cell in cells for out in cell.get("outputs", []) if out.output_type == "stream"]
+    assert said.strip() == transport
 
 
 def test_a_good_notebook_runs_here_with_the_given_parameters_and_leaves_its_copy_and_its_time(home, monkeypatch):

@@ -17,6 +17,7 @@ from pathlib import Path
 from vaefx_lib import config, figures, notebook_parameters, results
 
 SAVE_S = 10  # between copies of a notebook that is running: to write all its sounds again after each cell takes longer
+LONGEST_SOCKET = 80  # bytes of a path: the system takes 103 or 107 for a socket, whose name has a few more
 TAIL_LINES = 20  # of the failing cell, printed after a failure
 
 
@@ -109,7 +110,7 @@ def run(
 
     papermill.engines.papermill_engines.register("vaefx", _engine())
     try:
-        with _kernel_environment():
+        with _kernel_environment() as private:
             papermill.execute_notebook(
                 str(source),
                 str(running),
@@ -121,6 +122,7 @@ def run(
                 stdout_file=sys.stderr,
                 stderr_file=sys.stderr,
                 start_timeout=120,
+                config=_connected_in(private),
                 timeout_func=time_left,
             )
     except (PapermillException, RuntimeError, TimeoutError) as error:
@@ -217,10 +219,23 @@ def _kernel_environment():
         for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
             os.environ.setdefault(name, str(2**30))  # glibc keeps freed memory for the next batch: 8 % off a step
         try:
-            yield
+            yield Path(folder)
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+def _connected_in(folder: Path):
+    """Configuration of a kernel that is spoken to through sockets in this folder, if its name is not too long for them.
+
+    A port that is free when it is chosen may be taken before the kernel binds it, where several start at a time.
+    """
+    from traitlets.config import Config
+
+    file = folder / "kernel.json"
+    if len(os.fsencode(file)) > LONGEST_SOCKET:
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "connection_file": str(file)}})
 
 
 def _tail(cell: dict) -> str:
