@@ -82,18 +82,18 @@ def test_a_critic_goes_into_the_run_folder_and_into_the_library_only_if_that_is_
     asked = []
 
     def train_critic(preset, **given):
-        print("groups of train: 100 of 6100")
+        print("groups of train: 100 of 8000")
         asked.append((preset.name, given))
-        return types.SimpleNamespace(about={"worth": {"rank_correlation": 0.75}})
+        return types.SimpleNamespace(about={"worth": {"speech": {"rank_correlation": 0.75}}})
 
     put_in_place(monkeypatch, "critic_training", train_critic=train_critic)
     own = vaefx("train", "critic", "--preset", "nine", "--groups", "50")
-    assert own.stdout == f"rank_correlation 0.75\ncritic in {home / 'runs' / 'nine' / 'critic'}\n"
-    assert own.stderr == "groups of train: 100 of 6100\n"
+    assert own.stdout == f"speech: rank_correlation 0.75\ncritic in {home / 'runs' / 'nine' / 'critic'}\n"
+    assert own.stderr == "groups of train: 100 of 8000\n"
     assert vaefx("train", "critic", "--preset", "nine", "--replace").exit_code == 0
     assert asked == [
         ("nine", {"groups": 50, "folder": config.run_dir("nine") / "critic"}),
-        ("nine", {"groups": 6100, "folder": critic.FOLDER}),
+        ("nine", {"groups": 8000, "folder": critic.FOLDER}),
     ]
     assert vaefx("train", "critic", "--groups", "15").exit_code == 2
 

@@ -62,7 +62,7 @@ FLOORS = [
         ),
         *("stft_distance", "loudness", "speech_quality", "tries", "search", "passages", "players"),
         *("style", "echo_profile", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
-        "style_space",
+        *("style_space", "invented_music"),
         *("refining", "candidates", "effect_choice"),
         *(
             "controller_material",

@@ -78,11 +78,11 @@ def train_controller(preset, seed, loggers, clips):
 @train.command("critic")
 @preset_option
 @click.option(
-    "--groups", type=click.IntRange(min=16), default=6_100, show_default=True, help="Of sounds to learn from."
+    "--groups", type=click.IntRange(min=16), default=8_000, show_default=True, help="Of sounds to learn from."
 )
 @click.option("--replace", is_flag=True, help="Put it in the place of the one that comes with the library.")
 def train_critic(preset, groups, replace):
-    """Train the critic on the corpus and the effects of a preset, through pedalboard's effects as well.
+    """Train the critic on the corpus of a preset and on invented music, through its effects and pedalboard's.
 
     The one that comes with the library is of the preset nine. Groups are kept, so that an interrupted call goes on;
     the critic goes into the run folder, where nothing uses it but to compare, or with --replace into the library.
@@ -93,8 +93,9 @@ def train_critic(preset, groups, replace):
     folder = critic.FOLDER if replace else config.run_dir(chosen.name) / "critic"
     with redirect_stdout(sys.stderr):
         made = critic_training.train_critic(chosen, groups=groups, folder=folder)
-    for name, value in made.about["worth"].items():
-        click.echo(f"{name} {value:g}")
+    for kind, worth in made.about["worth"].items():
+        for name, value in worth.items():
+            click.echo(f"{kind}: {name} {value:g}")
     click.echo(f"critic in {folder}")
 
 

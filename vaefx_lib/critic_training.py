@@ -1,7 +1,8 @@
 """Training the critic: sounds whose truth is known, through many effects at settings near each other and far apart.
 
 A *group* has one dry passage and another one of other words, both through the same eight effects and settings. Each of
-the eight is the truth for all others and for the dry passage, with the other words' wet passage as the reference.
+the eight is the truth for all others and for the dry passage, with the other words' wet passage as the reference. Every
+second group is of speech, the others of invented music: what learned from speech alone knows little of recorded music.
 """
 
 from __future__ import annotations
@@ -15,18 +16,33 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from vaefx_lib import audio, blackbox, config, critic, effects, passages, references, store, style, style_space
+from vaefx_lib import (
+    audio,
+    blackbox,
+    config,
+    critic,
+    effects,
+    invented_music,
+    passages,
+    processes,
+    references,
+    store,
+    style,
+    style_space,
+)
 from vaefx_lib.stft_distance import spectra
 
 VARIANTS, NEAR, FAR = 8, 3, 2  # of a group; of the first one's effect at settings near it, and anywhere; others' rest
 SETTABLE = 2.0  # how much more often an effect that is to be set is drawn than another
 CLOSEST, FARTHEST = 0.02, 0.5  # deviations from the first one's settings of those near it
 PASSAGES, CLASSES = 400, 600  # of training speakers; effects at some settings that teach the distance of style
-VALID = 150  # groups of unseen speakers, which choose nothing: what the critic is worth comes from them
+KINDS = "speech", "invented music"  # of dry sounds; every second group is of the one, every second of the other
+PIECES, PLAYED = {"train": 140, "valid": 25}, 4  # of invented music, and passages of each
+VALID = 300  # groups of unseen speakers and pieces, which choose nothing: what the critic is worth comes from them
 CHUNK = 100  # groups in one file
 EPOCHS, BATCH, RATE, NETS = 6, 16, 2e-3, 3
 SOURCES = ("critic_training.py", "style.py", "style_space.py", "passages.py", "references.py", "blackbox.py")
-SOURCES += ("stft_distance.py",)
+SOURCES += ("stft_distance.py", "invented_music.py")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +71,7 @@ class Groups:
 
 
 def train_critic(preset: config.Preset, *, groups: int, folder: str | Path = critic.FOLDER, seed: int = 77):
-    """Draw groups, train, measure on unseen speakers and save: about half an hour for 5,000 groups on two cores.
+    """Draw groups, train, measure on unseen speakers and pieces, and save: about an hour for 8,000 groups on two cores.
 
     The effects are those of the preset and pedalboard's. Groups are kept, so that an interrupted call goes on.
 
@@ -94,15 +110,16 @@ def train_critic(preset: config.Preset, *, groups: int, folder: str | Path = cri
 
     space = style_space.Space(**store.cached(kept / "space.safetensors", key, fit_space))
     space = dataclasses.replace(space, whitening=space.whitening.astype(np.float16).astype(np.float32))  # as saved
-    drawn = {
-        part: _draw_all(dry[part], names, len(preset.render.effects), space, part, count, kept, key, seed)
-        for part, count in counts.items()
-    }
+    drawn = {}
+    for part, count in counts.items():
+        music = _invented(part, preset.render.peak_dbfs, kept, key, seed)
+        kinds = (dry[part], music)
+        drawn[part] = _draw_all(kinds, names, len(preset.render.effects), space, part, count, kept, key, seed)
     centre = drawn["train"].inputs.mean((0, 1))
     nets = tuple(fit(drawn["train"], space, centre, seed=start) for start in range(NETS))
     about = {"groups": groups, "seed": seed, "effects": versions, "probe": probe().tolist()}
     made = critic.Critic(space, centre, nets, about)
-    about["worth"] = worth(made, drawn["valid"])
+    about["worth"] = {kind: worth(made, _every_second(drawn["valid"], i)) for i, kind in enumerate(KINDS)}
     critic.save_critic(folder, made)
     critic.load.cache_clear()
     return critic.load(Path(folder))
@@ -220,14 +237,40 @@ def _variants(rng: np.random.Generator, names: Sequence[str], fxs, weights) -> l
     return found
 
 
-def _draw_all(dry, names, settable, space, part, count, folder, key, seed) -> Groups:
-    """All groups of a part, by all processors, in files of `CHUNK`."""
+def _invented(part: str, peak_dbfs: float, folder: Path, key: str, seed: int) -> references.Dry:
+    """Passages of invented music, a piece in place of a speaker."""
+    numbered = [(piece, passage) for piece in range(PIECES[part]) for passage in range(PLAYED)]
+
+    def one(which: tuple[int, int]) -> np.ndarray:
+        own = [seed, ("train", "valid").index(part), which[0]]
+        piece = invented_music.invent(np.random.default_rng(own), passages.RATE_HZ)
+        for rng in np.random.default_rng([*own, which[1]]).spawn(references.TRIES):
+            sound = audio.peak_level(invented_music.play(piece, rng, passages.SAMPLES), peak_dbfs)
+            if not audio.is_silent(sound):
+                return sound
+        raise ValueError(f"invented piece {which[0]} was silent in {references.TRIES} draws")
+
+    def compute() -> dict[str, np.ndarray]:
+        return {"sounds": np.stack(processes.each(one, numbered))}
+
+    sounds = store.cached(folder / f"music_{part}.safetensors", key, compute)["sounds"]
+    return references.Dry(sounds, np.array([f"piece {piece}" for piece, _ in numbered]))
+
+
+def _every_second(groups: Groups, first: int) -> Groups:
+    return Groups(**{name: array[first::2] for name, array in vars(groups).items()})
+
+
+def _draw_all(kinds, names, settable, space, part, count, folder, key, seed) -> Groups:
+    """All groups of a part, of each kind of dry sounds in turn, by all processors, in files of `CHUNK`."""
     chunks = []
     for start in range(0, count, CHUNK):
         rows = range(start, min(start + CHUNK, count))
 
         def compute(rows=rows) -> dict[str, np.ndarray]:
-            made = blackbox.in_threads(lambda i: draw(dry, names, settable, space, part, i, seed), rows)
+            made = processes.each(
+                lambda i: draw(kinds[i % len(kinds)], names, settable, space, part, i, seed), rows
+            )
             return {name: np.stack([one[name] for one in made]) for name in made[0]}
 
         chunks.append(store.cached(folder / f"{part}_{start}.safetensors", f"{key} {rows}", compute))
