@@ -181,7 +181,9 @@ def test_of_voices_never_heard_it_knows_better_than_the_distance_of_style_what_i
     assert found["best"] <= found["chosen"] < found["style_chosen"] * 1.02
     assert found["chosen"] < found["dry"]
     for recorded in shipped.about["worth"].values():
-        assert recorded["rank_correlation"] > recorded["style_rank_correlation"] and recorded["chosen"] < recorded["dry"]
+        assert (
+            recorded["rank_correlation"] > recorded["style_rank_correlation"] and recorded["chosen"] < recorded["dry"]
+        )
 
 
 def test_the_truth_is_expected_to_be_nearer_than_the_dry_sound(shipped, groups):

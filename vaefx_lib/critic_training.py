@@ -268,9 +268,7 @@ def _draw_all(kinds, names, settable, space, part, count, folder, key, seed) -> 
         rows = range(start, min(start + CHUNK, count))
 
         def compute(rows=rows) -> dict[str, np.ndarray]:
-            made = processes.each(
-                lambda i: draw(kinds[i % len(kinds)], names, settable, space, part, i, seed), rows
-            )
+            made = processes.each(lambda i: draw(kinds[i % len(kinds)], names, settable, space, part, i, seed), rows)
             return {name: np.stack([one[name] for one in made]) for name in made[0]}
 
         chunks.append(store.cached(folder / f"{part}_{start}.safetensors", f"{key} {rows}", compute))
