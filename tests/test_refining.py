@@ -7,7 +7,18 @@ import time
 import numpy as np
 import pytest
 
-from vaefx_lib import blackbox, candidates, critic, echo_profile, effects, passages, references, refining, style
+from vaefx_lib import (
+    blackbox,
+    candidates,
+    critic,
+    echo_profile,
+    echoes,
+    effects,
+    passages,
+    references,
+    refining,
+    style,
+)
 from vaefx_lib.effects.mda import delay_samples
 from vaefx_lib.stft_distance import spectra
 
@@ -264,19 +275,22 @@ def test_the_echoes_of_the_reference_are_among_the_proposals_and_with_the_other_
     settings = np.array([0.55, 0.1, 0.3, 0.5, 0.9, 0.5])
     profile = echo_profile.measure(blackbox.wet(DELAY, sounds[1], settings, RATE_HZ))
     begin, known = np.random.default_rng(0).uniform(size=(5, 6)), trained_controller.echoes[DELAY.name]
-    found = refining.with_echoes(DELAY, begin, profile, known, seed=3)
+    placed = echoes.propose(DELAY, profile, known, seed=3)
+    found = refining.with_echoes(begin, placed, known.moving, seed=3)
+    assert len(found) == len(begin) + (1 + refining.MIXED) * len(placed)
     np.testing.assert_array_equal(found[0], begin[0])
     np.testing.assert_array_equal(found[-4:], begin[1:])
     samples = delay_samples(*settings[:2])[0]
     near = [abs(tap - samples) for row in found[1:4] for tap in delay_samples(*row[:2])]
     assert min(near) <= 3
     assert len(np.unique(found[:, 4])) > 3  # the mix is tried with more than one value
-    np.testing.assert_array_equal(refining.with_echoes(DELAY, begin, profile, known, seed=3), found)
+    np.testing.assert_array_equal(refining.with_echoes(begin, placed, known.moving, seed=3), found)
 
 
 def test_an_effect_without_echoes_is_proposed_nothing_more(trained_controller, sounds):
-    profile, begin = echo_profile.measure(sounds[0]), spread(4)
-    assert refining.with_echoes(OVERDRIVE, begin, profile, trained_controller.echoes[OVERDRIVE.name]) is begin
+    known, begin = trained_controller.echoes[OVERDRIVE.name], spread(4)
+    placed = echoes.propose(OVERDRIVE, echo_profile.measure(sounds[0]), known, seed=0)
+    assert refining.with_echoes(begin, placed, known.moving) is begin
 
 
 # --- a task -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from vaefx_lib import (
     critic,
     echo_peaks,
     echo_profile,
+    echoes,
     effects,
     passages,
     refining,
@@ -82,6 +83,7 @@ class Task:
         dry = _measured(self.dry)
         self._judge = self.critic.judge(self.wanted, dry)
         self._met: dict[str, echo_peaks.Fingerprints] = {}
+        self._placed: dict[tuple[str, int], np.ndarray] = {}  # settings with the echoes of the references
         self.baseline_distance, self.familiar = self._judge(dry)[0], self.critic.is_familiar(dry)
 
     def knows(self, name: str) -> bool:
@@ -103,7 +105,10 @@ class Task:
     def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
         """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
         found = refining.propose(self.controller, effect, self.looks, count=count, seed=seed)
-        return refining.with_echoes(effect, found, self.profile, self._echoes(effect), seed=seed)
+        known, asked = self._echoes(effect), (effect.name, seed)
+        if asked not in self._placed:
+            self._placed[asked] = echoes.propose(effect, self.profile, known, seed=seed)
+        return refining.with_echoes(found, self._placed[asked], known.moving, seed=seed)
 
     def refine(self, effect: effects.Effect, proposals: np.ndarray, **budget) -> Candidate:
         """The settings to answer with, by `refining.refine`.

@@ -92,16 +92,13 @@ def train_controller(
     judge = critic.load().about["sha256"]
     choices = [dataclasses.asdict(preset.controller), seed, sorted(inputs), judge]
     key = controller_material.fingerprint(preset, run, names, choices, SOURCES)
-    with store.alone(folder.parent / f".{folder.name}.lock"):
-        try:
-            made = load(folder, run)
-            if made.about["fingerprint"] == key:
-                return made
-        except store.DamagedFile:
-            pass  # absent, damaged, or of another VAE: train
+
+    def train() -> Controller:
         tracking.check(loggers)
         material = prepare(preset, run, names)
         return fit(preset, material, seed=seed, folder=folder, key=key, inputs=inputs, loggers=loggers, clips=clips)
+
+    return store.once(folder, key, lambda: load(folder, run), train)
 
 
 def fit(

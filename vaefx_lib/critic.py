@@ -3,7 +3,7 @@
 The truth is what a dry sound would be through the settings that made a reference; only the reference is there to be
 heard, and it has other words. From what the measures of the reference, of the dry sound and of a candidate have to say,
 the critic tells which MRSTFT to expect between the candidate and the truth. It has learned that from sounds whose truth
-is known, through many effects, and serves any effect.
+is known, speech and invented music through many effects, and serves any effect.
 
 It comes with the library, in `vaefx_lib/pretrained`; `vaefx train critic` made it, and makes it again.
 """
@@ -29,7 +29,7 @@ MODEL, MANIFEST = "critic.safetensors", "critic.json"
 SQUASH = 6.0  # deviations: beyond, a difference of measures counts hardly more
 FEATURES, WIDTH = 96, 192  # learned from the measures; of the two hidden layers
 LIKENESS = 9  # numbers that compare two styles as `style_space.Space` does
-FAMILIAR = 2.35  # deviations: speech of unseen speakers is 1.3 to 2.3 away, most orchestral music further
+FAMILIAR = 2.35  # deviations: speech of unseen speakers is 1.5 to 2.3 away, most orchestral music further
 SMALLEST = 0.05  # distance of style, below which its logarithm does not go
 
 
@@ -109,9 +109,9 @@ class Critic:
         return judged
 
     def is_familiar(self, dry: style.Style) -> bool:
-        """Whether a dry sound is like those that the critic learned from, which were speech.
+        """Whether a dry sound is like speech, of which controllers know how much to believe the critic.
 
-        If so, its measures are no more than `FAMILIAR` deviations from theirs, root mean square.
+        If so, its measures are no more than `FAMILIAR` deviations from the middle, root mean square.
 
         Used in `05_controller_training`.
         """

@@ -71,7 +71,7 @@ class Groups:
 
 
 def train_critic(preset: config.Preset, *, groups: int, folder: str | Path = critic.FOLDER, seed: int = 77):
-    """Draw groups, train, measure on unseen speakers and pieces, and save: about an hour for 8,000 groups on two cores.
+    """Draw groups, train, measure on unseen speakers and pieces, and save: half an hour for 8,000 groups on two cores.
 
     The effects are those of the preset and pedalboard's. Groups are kept, so that an interrupted call goes on.
 

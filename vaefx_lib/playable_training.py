@@ -134,16 +134,14 @@ def train_playable(
     key = controller_material.fingerprint(
         preset, run, names, [dataclasses.asdict(preset.controller), method, dim, seed], SOURCES
     )
-    try:
-        made = load(folder, run)
-        if made.about["fingerprint"] == key:
-            return made
-    except store.DamagedFile:
-        pass  # absent, damaged, or of another VAE: train
-    heard = heard or hear(controller_material.prepare(preset, run, names), names)
-    made, history = make(preset, heard, names, method, dim, seed=seed)
-    save_playable(folder, made, history, key)
-    return load(folder, run)
+
+    def train() -> Playable:
+        sounds = heard or hear(controller_material.prepare(preset, run, names), names)
+        made, history = make(preset, sounds, names, method, dim, seed=seed)
+        save_playable(folder, made, history, key)
+        return load(folder, run)
+
+    return store.once(folder, key, lambda: load(folder, run), train)
 
 
 def folder_of(preset: config.Preset, effects: Sequence[str] | None, method: str, dim: int) -> Path:

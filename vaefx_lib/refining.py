@@ -19,7 +19,7 @@ import joblib
 import numpy as np
 from scipy.stats import qmc
 
-from vaefx_lib import blackbox, echo_peaks, echoes, effects, search
+from vaefx_lib import blackbox, effects, search
 from vaefx_lib.controller import Controller
 from vaefx_lib.stft_distance import spectra
 
@@ -207,33 +207,29 @@ def propose(
     return np.concatenate([*(proposed[:1] for proposed in asked), np.random.default_rng(seed).permutation(rest)])
 
 
-def with_echoes(
-    effect: effects.Effect, begin: np.ndarray, profile: np.ndarray, known: echo_peaks.Fingerprints, *, seed: int = 0
-) -> np.ndarray:
+def with_echoes(begin: np.ndarray, found: np.ndarray, moving: Sequence[int], *, seed: int = 0) -> np.ndarray:
     """Settings that make the echoes of a reference, and `begin`.
 
-    Each proposal of `echoes.propose` is also tried with the other settings, those that move no echo, from `begin`.
+    Each is also tried with the other settings, those that move no echo, from `begin`.
 
     Parameters
     ----------
-    effect : Effect
     begin : array, shape (n, n_params)
-    profile : array, shape (68001,)
-        Of the reference: `echo_profile.measure`.
-    known : Fingerprints
-        Of the effect, at the rate at which it will run.
+    found : array, shape (m, n_params)
+        Of `echoes.propose`; there may be none.
+    moving : sequence of int
+        Which settings move echoes: `Fingerprints.moving`.
     seed : int
 
     Returns
     -------
-    array, shape (at least n, n_params)
+    array, shape (n + 13 m, n_params)
 
     Used in `05_controller_training`.
     """
-    found = echoes.propose(effect, profile, known, seed=seed)
     if not len(found):
         return begin
     rng = np.random.default_rng(seed)
     mixed = begin[rng.integers(len(begin), size=(MIXED, len(found)))]  # (MIXED, proposals, n_params)
-    mixed[..., known.moving] = found[:, known.moving]
+    mixed[..., moving] = found[:, moving]
     return np.concatenate([begin[:1], found, mixed.reshape(-1, begin.shape[1]), begin[1:]])

@@ -69,6 +69,31 @@ def alone(path: str | Path):
         yield
 
 
+def once(folder: str | Path, key: str, load: Callable, make: Callable):
+    """What is in a folder if it was made under this fingerprint, else what is made now: by one process at a time.
+
+    Parameters
+    ----------
+    folder : path
+        Of a trained model; the file that is held lies beside it.
+    key : str
+        Its fingerprint, as in ``load().about["fingerprint"]``.
+    load : callable
+        Reads the folder, or raises DamagedFile.
+    make : callable
+        Trains, fills the folder and gives back the same.
+    """
+    folder = Path(folder)
+    with alone(folder.parent / f".{folder.name}.lock"):
+        try:
+            found = load()
+            if found.about["fingerprint"] == key:
+                return found
+        except DamagedFile:
+            pass  # absent, damaged, or made of something else
+        return make()
+
+
 def scratch(folder: str | Path, shape: tuple[int, ...], dtype) -> np.ndarray:
     """An array of zeros in a file without a name in `folder`: memory that the system can put on disk when it is short.
 
