@@ -207,7 +207,7 @@ def propose(
     return np.concatenate([*(proposed[:1] for proposed in asked), np.random.default_rng(seed).permutation(rest)])
 
 
-def with_echoes(begin: np.ndarray, found: np.ndarray, moving: Sequence[int], *, seed: int = 0) -> np.ndarray:
+def with_echoes(begin: np.ndarray, found: np.ndarray, moving: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Settings that make the echoes of a reference, and `begin`.
 
     Each is also tried with the other settings, those that move no echo, from `begin`.
@@ -217,7 +217,7 @@ def with_echoes(begin: np.ndarray, found: np.ndarray, moving: Sequence[int], *, 
     begin : array, shape (n, n_params)
     found : array, shape (m, n_params)
         Of `echoes.propose`; there may be none.
-    moving : sequence of int
+    moving : array of int
         Which settings move echoes: `Fingerprints.moving`.
     seed : int
 
