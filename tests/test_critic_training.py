@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from vaefx_lib import blackbox, config, critic, critic_training, effects, passages, references, style, style_space
+from vaefx_lib import (
+    blackbox,
+    config,
+    critic,
+    critic_training,
+    effects,
+    passages,
+    processes,
+    references,
+    style,
+    style_space,
+)
 from vaefx_lib.stft_distance import mrstft_wide
 
 NAMES = ("mda:Overdrive", "mda:Delay", "pedalboard:Reverb")
@@ -170,7 +181,8 @@ def small(tiny, tmp_path, monkeypatch):
     """Sizes with which all of it takes seconds."""
     monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
     monkeypatch.setattr(references, "KINDS", ("pedalboard:Distortion",))
-    for name, value in {"VALID": 4, "PASSAGES": 12, "CLASSES": 9, "CHUNK": 4, "EPOCHS": 2, "NETS": 2}.items():
+    sizes = {"VALID": 4, "PASSAGES": 12, "CLASSES": 9, "CHUNK": 4, "EPOCHS": 2, "NETS": 2}
+    for name, value in (sizes | {"PIECES": {"train": 3, "valid": 2}, "PLAYED": 2}).items():
         monkeypatch.setattr(critic_training, name, value)
     return tiny
 
@@ -186,7 +198,7 @@ def test_a_training_that_was_stopped_goes_on_from_the_groups_that_are_kept(small
 
     monkeypatch.setattr(critic_training, "BATCH", 8)
     monkeypatch.setattr(critic_training, "draw", noted)
-    monkeypatch.setattr(blackbox, "in_threads", lambda function, items, workers=1: [function(item) for item in items])
+    monkeypatch.setattr(processes, "each", lambda function, items: [function(item) for item in items])
     with pytest.raises(KeyboardInterrupt):
         critic_training.train_critic(small, groups=8, folder=tmp_path / "critic")
     assert drawn[:4] == [("train", i) for i in range(4)] and not (tmp_path / "critic").exists()
@@ -201,11 +213,15 @@ def test_a_training_that_was_stopped_goes_on_from_the_groups_that_are_kept(small
         "pedalboard:Distortion",
     ]
     assert made.about["probe"] == critic_training.probe().tolist()
-    assert {"rank_correlation", "chosen", "style_rank_correlation", "dry", "best"} <= made.about["worth"].keys()
+    assert list(made.about["worth"]) == ["speech", "invented music"]
+    for worth in made.about["worth"].values():
+        assert {"rank_correlation", "chosen", "style_rank_correlation", "dry", "best"} <= worth.keys()
     kept = config.run_dir(small.name) / "critic_data"
     assert {path.name for path in kept.iterdir()} == {
         "space.safetensors",
         "valid_0.safetensors",
+        "music_train.safetensors",
+        "music_valid.safetensors",
         *(f"train_{start}.safetensors" for start in (0, 4)),
     }
     drawn.clear()

@@ -134,13 +134,19 @@ def test_what_is_not_expected_to_help_is_left_dry(dry, reference, trained_contro
     np.testing.assert_array_equal(found.audio[0], dry)
 
 
-def test_an_input_unlike_speech_is_left_dry_unless_the_critic_agrees(knowing, monkeypatch):
+def test_an_input_unlike_speech_is_left_dry_unless_the_critic_expects_enough_of_the_effect(knowing, monkeypatch):
     t = np.arange(3 * RATE_HZ) / RATE_HZ
     low, high = (sum(np.sin(2 * np.pi * f * k * t) / k for k in range(1, 9)) / 4 for f in (220, 330))
     found = match(low, high, knowing)
-    limit = candidates.EXPLAINED * found.baseline_distance - found.distance
-    assert not found.apply and found.confidence == pytest.approx(limit)
-    assert np.array_equal(found.audio[0], low.astype(np.float32))
+    border = found.distance / found.baseline_distance
+    assert 0 < border < 1
+    for explained, apply in ((border - 0.01, False), (border + 0.01, True)):
+        monkeypatch.setattr(candidates, "EXPLAINED", explained)
+        found = match(low, high, knowing)
+        assert found.apply == apply
+        assert found.confidence == pytest.approx(explained * found.baseline_distance - found.distance)
+        assert np.array_equal(found.audio[0], low.astype(np.float32)) != apply
+    monkeypatch.setattr(candidates, "EXPLAINED", border - 0.01)
     monkeypatch.setattr(critic, "FAMILIAR", math.inf)  # as if it were speech
     assert match(low, high, knowing).confidence > 0
 
