@@ -194,10 +194,13 @@ def content(panel, selector: str) -> str:
 
 def key_press_ms(panel, handle, key: str) -> dict[str, float]:
     """From a key press on a slider to the changed picture and sound."""
+    since = heard(panel)
     handle.focus()
     panel.element_handle().evaluate(STOPWATCH)
     panel.page.keyboard.press(key)
-    return panel.page.evaluate("() => window.stopwatch")
+    took = panel.page.evaluate("() => window.stopwatch")
+    settled(panel, since)  # or the next move would be taken for this one's
+    return took
 
 
 def saved(panel, name: str) -> bytes:

@@ -10,6 +10,7 @@ from vaefx_lib import (
     blackbox,
     config,
     critic,
+    critic_material,
     critic_training,
     effects,
     match_cases,
@@ -21,7 +22,7 @@ from vaefx_lib import (
 
 NAMES = ("mda:Overdrive", "mda:Delay", *references.KINDS)  # those that are there on every machine
 GROUPS = 6
-ITSELF = np.eye(critic_training.VARIANTS, critic_training.VARIANTS + 1, dtype=bool)
+ITSELF = np.eye(critic_material.VARIANTS, critic_material.VARIANTS + 1, dtype=bool)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,8 @@ def dry(tiny):
 
 @pytest.fixture(scope="module")
 def groups(dry, shipped):
-    made = [critic_training.draw(dry, NAMES, 2, shipped.space, "valid", i, 5) for i in range(GROUPS)]
-    return critic_training.Groups(**{name: np.stack([one[name] for one in made]) for name in made[0]})
+    made = [critic_material.draw(dry, NAMES, 2, shipped.space, "valid", i, 5) for i in range(GROUPS)]
+    return critic_material.Groups(**{name: np.stack([one[name] for one in made]) for name in made[0]})
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ def test_one_sound_is_judged_as_many_are_in_training(shipped, heard, dry):
     compared = np.array([[shipped.space.compare(one)(other) for other in inputs] for one in wanted])
     assert compared[..., 1].max() > 0.5  # with clear echoes
     numbers = [np.stack([one.numbers for one in styles])[None] for styles in (inputs, wanted)]
-    many = expected(shipped, critic_training.Groups(*numbers, compared[None], np.zeros((1, 8, 9)), np.zeros((1, 8))))
+    many = expected(shipped, critic_material.Groups(*numbers, compared[None], np.zeros((1, 8, 9)), np.zeros((1, 8))))
     for one, row in zip(wanted, many[0]):
         judge = shipped.judge(one, inputs[-1])
         np.testing.assert_allclose([judge(other)[0] for other in inputs], row, rtol=1e-3)

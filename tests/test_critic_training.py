@@ -10,6 +10,7 @@ from vaefx_lib import (
     blackbox,
     config,
     critic,
+    critic_material,
     critic_training,
     effects,
     passages,
@@ -21,7 +22,7 @@ from vaefx_lib import (
 from vaefx_lib.stft_distance import mrstft_wide
 
 NAMES = ("mda:Overdrive", "mda:Delay", "pedalboard:Reverb")
-ITSELF = np.eye(critic_training.VARIANTS, critic_training.VARIANTS + 1, dtype=bool)
+ITSELF = np.eye(critic_material.VARIANTS, critic_material.VARIANTS + 1, dtype=bool)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def space():
 
 
 def draw(dry, space, index, *, seed=0, part="train", names=NAMES, settable=2):
-    return critic_training.draw(dry, names, settable, space, part, index, seed)
+    return critic_material.draw(dry, names, settable, space, part, index, seed)
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +52,14 @@ def made_up(n, measures=30, seed=0):
     away = np.abs(inputs[:, None, :, :4] - inputs[:, :8, None, :4]).mean(-1)
     compared = np.concatenate([away[..., None], np.zeros((*away.shape, 4))], axis=-1).astype(np.float32)
     space = style_space.Space(np.eye(measures, dtype=np.float32), np.ones(style.LONGEST, np.float32))
-    return critic_training.Groups(inputs, wanted, compared, away, np.zeros((n, 8), int)), space, np.zeros(measures)
+    return critic_material.Groups(inputs, wanted, compared, away, np.zeros((n, 8), int)), space, np.zeros(measures)
 
 
 # --- groups -----------------------------------------------------------------------------------------------------------
 def test_a_group_depends_on_its_number_the_seed_and_the_part_alone(dry, space, group):
     blackbox.in_threads(lambda i: draw(dry, space, i), [2, 4, 3], workers=2)  # others, meanwhile
     again = draw(dry, space, 4)
-    assert group.keys() == again.keys() == {field.name for field in dataclasses.fields(critic_training.Groups)}
+    assert group.keys() == again.keys() == {field.name for field in dataclasses.fields(critic_material.Groups)}
     for name, array in group.items():
         assert np.array_equal(array, again[name]), name
     for other in (draw(dry, space, 5), draw(dry, space, 4, seed=1), draw(dry, space, 4, part="valid")):
@@ -70,14 +71,14 @@ def test_only_the_truth_itself_is_at_distance_0_from_it(dry, space, group):
         assert one["distances"].shape == (8, 9) and one["distances"].dtype == np.float32
         assert (one["distances"][ITSELF] == 0).all()
         same = one["kinds"] == one["kinds"][0]
-        assert (one["distances"][~ITSELF] > 0).all() and same[: 1 + critic_training.NEAR + critic_training.FAR].all()
+        assert (one["distances"][~ITSELF] > 0).all() and same[: 1 + critic_material.NEAR + critic_material.FAR].all()
 
 
 def test_a_group_is_what_one_would_make_by_hand(dry, space, monkeypatch):
     """Nine sounds of one passage, eight of another through the same, and the distances of `mrstft_wide`."""
     made, wet = [], blackbox.wet
     monkeypatch.setattr(
-        critic_training.blackbox, "wet", lambda *given: made.append((given, wet(*given))) or made[-1][1]
+        critic_material.blackbox, "wet", lambda *given: made.append((given, wet(*given))) or made[-1][1]
     )
     group = draw(dry, space, 11)
     rendered = made[-16:]
@@ -103,13 +104,13 @@ def test_settings_near_the_first_are_near_and_not_the_same():
     away, first = [], []
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        found = critic_training._variants(rng, NAMES, fxs, np.array([0.4, 0.4, 0.2]))
-        assert len(found) == critic_training.VARIANTS
+        found = critic_material._variants(rng, NAMES, fxs, np.array([0.4, 0.4, 0.2]))
+        assert len(found) == critic_material.VARIANTS
         own = [settings for name, settings in found[:6] if name == found[0][0]]
         assert len(own) == 6
         away.append([np.abs(settings - own[0]).max() for settings in own[1:]])
         first.append(found[0][0])
-    near, far = np.split(np.array(away), [critic_training.NEAR], axis=1)
+    near, far = np.split(np.array(away), [critic_material.NEAR], axis=1)
     assert (near > 0).mean() > 0.95 and np.median(near) < 0.5 * np.median(far)
     assert 0.3 < np.mean([name == NAMES[0] for name in first]) < 0.5
 
@@ -121,7 +122,7 @@ def test_effects_that_are_to_be_set_are_drawn_more_often(dry, space, monkeypatch
         asked.append(weights)
         raise RuntimeError
 
-    monkeypatch.setattr(critic_training, "_variants", noted)
+    monkeypatch.setattr(critic_material, "_variants", noted)
     with pytest.raises(RuntimeError):
         draw(dry, space, 0, settable=1)
     np.testing.assert_allclose(asked[0], np.array([2, 1, 1]) / 4)
@@ -129,7 +130,7 @@ def test_effects_that_are_to_be_set_are_drawn_more_often(dry, space, monkeypatch
 
 def test_a_group_that_cannot_be_heard_is_refused_by_its_number(dry, space, monkeypatch):
     silent = np.zeros(passages.SAMPLES, np.float32)
-    monkeypatch.setattr(critic_training.blackbox, "wet", lambda *given: silent)
+    monkeypatch.setattr(critic_material.blackbox, "wet", lambda *given: silent)
     with pytest.raises(ValueError, match="group 3 was silent in 100 draws"):
         draw(dry, space, 3)
 
@@ -181,14 +182,15 @@ def small(tiny, tmp_path, monkeypatch):
     """Sizes with which all of it takes seconds."""
     monkeypatch.setenv("VAEFX_HOME", str(tmp_path))
     monkeypatch.setattr(references, "KINDS", ("pedalboard:Distortion",))
-    sizes = {"VALID": 4, "PASSAGES": 12, "CLASSES": 9, "CHUNK": 4, "EPOCHS": 2, "NETS": 2}
-    for name, value in (sizes | {"PIECES": {"train": 3, "valid": 2}, "PLAYED": 2}).items():
+    for name, value in {"VALID": 4, "PASSAGES": 12, "CLASSES": 9, "EPOCHS": 2, "NETS": 2}.items():
         monkeypatch.setattr(critic_training, name, value)
+    for name, value in {"CHUNK": 4, "PIECES": {"train": 3, "valid": 2}, "PLAYED": 2}.items():
+        monkeypatch.setattr(critic_material, name, value)
     return tiny
 
 
 def test_a_training_that_was_stopped_goes_on_from_the_groups_that_are_kept(small, tmp_path, monkeypatch):
-    drawn, draw_one = [], critic_training.draw
+    drawn, draw_one = [], critic_material.draw
 
     def noted(dry, names, settable, space, part, index, seed):
         if (part, index) == ("train", 6) and not (tmp_path / "go").exists():
@@ -197,7 +199,7 @@ def test_a_training_that_was_stopped_goes_on_from_the_groups_that_are_kept(small
         return draw_one(dry, names, settable, space, part, index, seed)
 
     monkeypatch.setattr(critic_training, "BATCH", 8)
-    monkeypatch.setattr(critic_training, "draw", noted)
+    monkeypatch.setattr(critic_material, "draw", noted)
     monkeypatch.setattr(processes, "each", lambda function, items: [function(item) for item in items])
     with pytest.raises(KeyboardInterrupt):
         critic_training.train_critic(small, groups=8, folder=tmp_path / "critic")

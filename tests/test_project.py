@@ -61,9 +61,9 @@ FLOORS = [
             "study",
         ),
         *("stft_distance", "loudness", "speech_quality", "tries", "search", "passages", "players"),
-        *("style", "echo_profile", "echo_peaks", "echoes", "references", "dummy_study", "critic", "critic_training"),
-        *("style_space", "invented_music"),
-        *("refining", "candidates", "effect_choice"),
+        *("style", "echo_profile", "echo_peaks", "echoes", "references", "dummy_study", "critic"),
+        *("style_space", "invented_music", "critic_material", "critic_training"),
+        *("proposing", "refining", "candidates", "effect_choice"),
         *(
             "controller_material",
             "controller_media",

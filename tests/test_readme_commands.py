@@ -34,6 +34,7 @@ from vaefx_lib import (
     controller_calibration,
     controller_stages,
     controller_study,
+    critic_material,
     critic_training,
     fetching,
     figures,
@@ -268,8 +269,8 @@ def test_a_controller_is_trained_with_a_logger(home):
 @runs("vaefx train critic --preset nine")
 def test_a_critic_is_trained(empty, monkeypatch):
     monkeypatch.setattr(references, "KINDS", ("pedalboard:Distortion",))
-    sizes = {"VALID": 4, "PASSAGES": 12, "CLASSES": 9, "EPOCHS": 1, "NETS": 1, "PIECES": {"train": 2, "valid": 1}}
-    for name, value in sizes.items():
+    monkeypatch.setattr(critic_material, "PIECES", {"train": 2, "valid": 1})
+    for name, value in {"VALID": 4, "PASSAGES": 12, "CLASSES": 9, "EPOCHS": 1, "NETS": 1}.items():
         monkeypatch.setattr(critic_training, name, value)
     done = vaefx("vaefx train critic --preset nine", "--groups", "16")
     assert done.stdout.splitlines()[-1] == f"critic in {config.run_dir('nine') / 'critic'}"

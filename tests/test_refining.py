@@ -11,15 +11,12 @@ from vaefx_lib import (
     blackbox,
     candidates,
     critic,
-    echo_profile,
-    echoes,
     effects,
     passages,
     references,
     refining,
     style,
 )
-from vaefx_lib.effects.mda import delay_samples
 from vaefx_lib.stft_distance import spectra
 
 RATE_HZ = passages.RATE_HZ
@@ -252,45 +249,57 @@ def test_interrupted_in_its_search_it_keeps_the_best(dry, hear, knowing):
     assert found.expected <= before.expected
 
 
-# --- proposals --------------------------------------------------------------------------------------------------------
-def test_the_answers_of_the_controller_come_first_one_for_each_look(trained_controller, sounds):
-    looks = [(sounds[0], blackbox.wet(OVERDRIVE, sound, TRUTH, RATE_HZ)) for sound in sounds]
-    found = refining.propose(trained_controller, OVERDRIVE, looks, count=20, seed=1)
-    assert found.shape == (20, 3) and ((found >= 0) & (found <= 1)).all()
-    for row, look in zip(found, looks):
-        np.testing.assert_array_equal(row, trained_controller.predict(*look, OVERDRIVE.name))
-    np.testing.assert_array_equal(refining.propose(trained_controller, OVERDRIVE, looks, count=20, seed=1), found)
-    assert not np.array_equal(refining.propose(trained_controller, OVERDRIVE, looks, count=20, seed=2), found)
+# --- variations -------------------------------------------------------------------------------------------------------
+def test_varied_it_comes_nearer_to_the_truth_than_by_as_many_proposals(dry, hear, knowing):
+    """Three settings, of which none of the proposals is near the truth."""
+    for seed in range(3):
+        proposals = spread(250, seed=seed)
+        found, of_proposals = (
+            refine(knowing, hear, given, dry, seed=seed, **more)
+            for given, more in ((proposals, {"varied": True, "evaluations": 120}), (proposals[:120], {}))
+        )
+        assert found.evaluations == 120 == of_proposals.evaluations
+        assert knowing(found.settings) < 0.5 * knowing(of_proposals.settings)
+        assert ((found.settings >= 0) & (found.settings <= 1)).all()
 
 
-def test_of_an_effect_that_the_controller_does_not_know_proposals_fill_the_range(trained_controller):
-    fx = effects.load("pedalboard:Distortion")
-    found = refining.propose(trained_controller, fx, [], count=64, seed=0)
-    np.testing.assert_array_equal(found[0], fx.default_settings)
-    even = np.sort(found[2:, 0])  # a Sobol sequence: one in each of 64 equal parts
-    assert len(even) == 64 and (np.floor(64 * even) == np.arange(64)).all()
+@pytest.mark.parametrize("given, tried", [({}, 60), ({"evaluations": 1}, 1), ({"evaluations": 30}, 30)])
+def test_varied_it_judges_the_first_proposals_and_as_much_as_is_allowed(dry, hear, knowing, given, tried):
+    """Without a budget as many as there are proposals."""
+    proposals, judged = spread(60), []
+    found = refine(
+        lambda settings: judged.append(settings) or knowing(settings), hear, proposals, dry, varied=True, **given
+    )
+    assert len(judged) == tried == found.evaluations
+    first = min(tried, refining.QUICK)
+    np.testing.assert_array_equal(judged[:first], proposals[:first])
+    assert not any((settings == proposals).all(1).any() for settings in judged[first:])
 
 
-def test_the_echoes_of_the_reference_are_among_the_proposals_and_with_the_other_settings(trained_controller, sounds):
-    settings = np.array([0.55, 0.1, 0.3, 0.5, 0.9, 0.5])
-    profile = echo_profile.measure(blackbox.wet(DELAY, sounds[1], settings, RATE_HZ))
-    begin, known = np.random.default_rng(0).uniform(size=(5, 6)), trained_controller.echoes[DELAY.name]
-    placed = echoes.propose(DELAY, profile, known, seed=3)
-    found = refining.with_echoes(begin, placed, known.moving, seed=3)
-    assert len(found) == len(begin) + (1 + refining.MIXED) * len(placed)
-    np.testing.assert_array_equal(found[0], begin[0])
-    np.testing.assert_array_equal(found[-4:], begin[1:])
-    samples = delay_samples(*settings[:2])[0]
-    near = [abs(tap - samples) for row in found[1:4] for tap in delay_samples(*row[:2])]
-    assert min(near) <= 3
-    assert len(np.unique(found[:, 4])) > 3  # the mix is tried with more than one value
-    np.testing.assert_array_equal(refining.with_echoes(begin, placed, known.moving, seed=3), found)
+def test_varied_it_ends_in_time(dry, hear):
+    """With fewer proposals than it has time for, which takes it to its variations."""
+    began, told = time.monotonic(), []
+
+    def judge(settings):
+        time.sleep(0.01)
+        return float(settings[0])
+
+    progress = lambda share, value: told.append((share, value))  # noqa: E731
+    found = refine(judge, hear, spread(5), dry, varied=True, budget_s=2.0, progress=progress)
+    assert 1.5 < time.monotonic() - began < 4 and found.evaluations > 50
+    shares, values = zip(*told)
+    assert list(shares) == sorted(shares) and shares[-1] <= 1 + 1e-9
+    assert found.settings[0] < 0.01 and min(values) <= min(row[0] for row in spread(5))
 
 
-def test_an_effect_without_echoes_is_proposed_nothing_more(trained_controller, sounds):
-    known, begin = trained_controller.echoes[OVERDRIVE.name], spread(4)
-    placed = echoes.propose(OVERDRIVE, echo_profile.measure(sounds[0]), known, seed=0)
-    assert refining.with_echoes(begin, placed, known.moving) is begin
+def test_varied_it_finds_the_same_again_and_with_two_workers(dry, hear, knowing):
+    one, again, two, other = (
+        refine(knowing, hear, spread(40), dry, varied=True, workers=workers, seed=seed).settings
+        for workers, seed in ((1, 0), (1, 0), (2, 0), (1, 1))
+    )
+    np.testing.assert_array_equal(one, again)
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, other)
 
 
 # --- a task -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from vaefx_lib import (
     echoes,
     effects,
     passages,
+    proposing,
     refining,
     search,
     sound_loss,
@@ -104,14 +105,14 @@ class Task:
 
     def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
         """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
-        found = refining.propose(self.controller, effect, self.looks, count=count, seed=seed)
+        found = proposing.propose(self.controller, effect, self.looks, count=count, seed=seed)
         known, asked = self._echoes(effect), (effect.name, seed)
         if asked not in self._placed:
             self._placed[asked] = echoes.propose(effect, self.profile, known, seed=seed)
-        return refining.with_echoes(found, self._placed[asked], known.moving, seed=seed)
+        return proposing.with_echoes(found, self._placed[asked], known.moving, seed=seed)
 
     def refine(self, effect: effects.Effect, proposals: np.ndarray, **budget) -> Candidate:
-        """The settings to answer with, by `refining.refine`.
+        """The settings to answer with, by `refining.refine`; those of an effect that makes echoes are varied.
 
         Raises
         ------
@@ -135,7 +136,8 @@ class Task:
                 return None
             return _long_enough(heard[0]) if heard else None
 
-        found = refining.refine(judge, hear, proposals, _long_enough(self.dry[0]), **budget)
+        varied = len(self._echoes(effect).moving) > 0
+        found = refining.refine(judge, hear, proposals, _long_enough(self.dry[0]), varied=varied, **budget)
         if not math.isfinite(found.expected):
             if failures:
                 raise failures[0]

@@ -5,6 +5,9 @@ for what the critic likes best would be to search for its mistakes. So the propo
 them, as samples of the settings that may have made the reference, and the answer is the one with the least *expected*
 distance: the mean of its distances from all samples' sounds, each measured exactly. To leave the sound dry is one of
 the answers. A search for settings that lower the expected distance goes on from there.
+
+Echoes are another matter: what is said of them leaves little room for mistakes, but a tap that is a sample off is as
+wrong as any. There the best proposals are varied instead, and all that was judged is weighed.
 """
 
 from __future__ import annotations
@@ -12,15 +15,13 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import joblib
 import numpy as np
-from scipy.stats import qmc
 
-from vaefx_lib import blackbox, effects, search
-from vaefx_lib.controller import Controller
+from vaefx_lib import blackbox, proposing, search
 from vaefx_lib.stft_distance import spectra
 
 TEMPERATURE = 0.3  # of the weights: so much more MRSTFT expected by the critic, and a sample counts 1/e
@@ -30,9 +31,10 @@ SAMPLED = 16  # of them that a search is held against
 WINDOWS = (512, 2048, 8192)  # samples: of the distances between sounds
 PROPOSING, WEIGHING = 0.4, 0.65  # shares of a time after which no more is proposed, and the search begins
 TRIED_FIRST = PROPOSING / (PROPOSING + 1 - WEIGHING)  # of a number of settings: proposals; the search has the others
-QUICK = 24  # proposals where no time is given
+VARIED = 0.08  # of what may be judged, or of the time: where the best are varied, proposals that are judged first
+GENERATION = 8  # variations that are drawn at once
+QUICK = 24  # proposals where no time is given; that many are always judged first
 PROPOSALS = 600  # the most
-MIXED = 12  # proposals whose other settings are tried with each proposal of the right echoes
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,7 @@ def refine(
     *,
     budget_s: float | None = None,
     evaluations: int | None = None,
+    varied: bool = False,
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[float, float], None] | None = None,
@@ -80,11 +83,14 @@ def refine(
     hear : callable
         From settings to the sound, shape (samples,), or None if they are of no use.
     proposals : array, shape (n, n_params)
-        Judged in this order, some of them whatever the budget.
+        In [0, 1]. Judged in this order, some of them whatever the budget.
     dry : array, shape (samples,)
         What is heard if the sound is left as it is.
     budget_s, evaluations : float and int, optional
         Of a search after the proposals have been weighed, with what these take included; without either there is none.
+    varied : bool
+        Whether few of the proposals are judged, and variations of the best in place of the others and of settings that
+        a search would try.
     seed : int
     workers : int, optional
         Threads; one per processor by default.
@@ -104,18 +110,32 @@ def refine(
     """
     began, interrupted = time.monotonic(), False
     whole_s, told = budget_s or math.inf, progress or (lambda share, value: None)
+    most, until = len(proposals), PROPOSING
+    if varied:
+        most, until = evaluations or (math.inf if budget_s else most), WEIGHING
+    elif evaluations:
+        most = min(most, math.ceil(TRIED_FIRST * evaluations))
+    tried, rng = np.asarray(proposals)[:0], np.random.default_rng(seed)
     judged: list[float] = []
-    if evaluations:
-        proposals = proposals[: math.ceil(TRIED_FIRST * evaluations)]
+
+    def spent() -> float:  # share of what may be judged, or of the time for it
+        return max(len(judged) / most, (time.monotonic() - began) / (until * whole_s))
+
     try:
-        while len(judged) < len(proposals) and not (judged and time.monotonic() - began > PROPOSING * whole_s):
-            judged += blackbox.in_threads(judge, proposals[len(judged) : len(judged) + QUICK], workers=workers)
-            told(PROPOSING * len(judged) / len(proposals), min(judged))
+        while not judged or spent() < 1:
+            left = int(min(QUICK, most - len(judged)))
+            if varied and judged and (spent() >= VARIED or len(judged) >= len(proposals)):
+                batch = proposing.vary(tried, judged, min(GENERATION, left), rng)
+            else:
+                batch = proposals[len(judged) :][:left]
+            tried = np.concatenate([tried, batch])
+            judged += blackbox.in_threads(judge, batch, workers=workers)
+            told(until * min(1.0, spent()), min(judged))
     except KeyboardInterrupt:
         if not judged:
             raise
         interrupted = True
-    weigh = functools.partial(_weigh, np.array(judged), proposals, hear, dry, workers=workers)
+    weigh = functools.partial(_weigh, np.array(judged), tried, hear, dry, workers=workers)
     try:
         weighed = weigh(LIKELY)
     except KeyboardInterrupt:
@@ -168,68 +188,3 @@ def _weigh(
     answers = [*samples, spectra(dry, WINDOWS)]
     distances = blackbox.in_threads(lambda truth: [truth.distance(one) for one in answers], samples, workers=workers)
     return proposals[likely], samples, weights, weights @ np.array(distances)
-
-
-def propose(
-    controller: Controller,
-    effect: effects.Effect,
-    looks: Sequence[tuple[np.ndarray, np.ndarray]],
-    *,
-    count: int = PROPOSALS,
-    seed: int = 0,
-) -> np.ndarray:
-    """Settings that may have made a reference, the controller's answers first if it knows the effect: (n, n_params).
-
-    Of an effect that it does not know they are spread evenly over the range, after the defaults.
-
-    Parameters
-    ----------
-    controller : Controller
-    effect : Effect
-    looks : sequence of (array, array), shape (samples,) each
-        Dry sound and reference, as `Controller.predict` takes them.
-    count : int
-        About so many.
-    seed : int
-
-    Used in `05_controller_training`.
-    """
-    if effect.name not in controller.effects:
-        sequence = qmc.Sobol(len(effect.params), rng=np.random.default_rng(seed))
-        even = sequence.random_base2(math.ceil(math.log2(max(1, count))))[:count]
-        return np.concatenate([[effect.default_settings, np.full(len(effect.params), 0.5)], even])
-    each = math.ceil(count / len(looks))
-    asked = [
-        controller.proposals(dry, reference, effect.name, count=each, seed=seed + i)
-        for i, (dry, reference) in enumerate(looks)
-    ]
-    rest = np.concatenate([proposed[1:] for proposed in asked])
-    return np.concatenate([*(proposed[:1] for proposed in asked), np.random.default_rng(seed).permutation(rest)])
-
-
-def with_echoes(begin: np.ndarray, found: np.ndarray, moving: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Settings that make the echoes of a reference, and `begin`.
-
-    Each is also tried with the other settings, those that move no echo, from `begin`.
-
-    Parameters
-    ----------
-    begin : array, shape (n, n_params)
-    found : array, shape (m, n_params)
-        Of `echoes.propose`; there may be none.
-    moving : array of int
-        Which settings move echoes: `Fingerprints.moving`.
-    seed : int
-
-    Returns
-    -------
-    array, shape (n + 13 m, n_params)
-
-    Used in `05_controller_training`.
-    """
-    if not len(found):
-        return begin
-    rng = np.random.default_rng(seed)
-    mixed = begin[rng.integers(len(begin), size=(MIXED, len(found)))]  # (MIXED, proposals, n_params)
-    mixed[..., moving] = found[:, moving]
-    return np.concatenate([begin[:1], found, mixed.reshape(-1, begin.shape[1]), begin[1:]])

@@ -48,6 +48,7 @@ class Live:
 
     def __init__(self, controls: Sequence, see: Callable, hear: Callable, *, label: str):
         self._see, self._hear, self._held = see, hear, False
+        self.moved = False  # as yet: a page that opens is silent
         self.generation = self.heard = 0
         self.seen = None
         self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%"})  # a tooltip would break its view
@@ -73,7 +74,9 @@ class Live:
         """Hear what is seen; nothing, if that failed."""
         begun = time.perf_counter()
         with self.told():
-            self.sound.value = SILENCE if self.seen is None else self._hear(self.seen, self.channel.value)
+            sound = SILENCE if self.seen is None else self._hear(self.seen, self.channel.value)
+            with self.sound.hold_sync():  # one message: a player told to start alone would start its old sound
+                self.sound.value, self.sound.autoplay = sound, self.moved
             self.heard = self.generation
             if self.seen is not None:
                 self._say(f"sound {self.heard} in {1e3 * (time.perf_counter() - begun):.0f} ms")
@@ -97,13 +100,13 @@ class Live:
             self._say(f'<b role="alert">{html.escape(str(error))}</b>')
 
     def _compared(self, change) -> None:
-        self.sound.autoplay = True
+        self.moved = True
         self.generation += 1
         self.listen()
 
     def _moved(self, change=None) -> None:
         if not self._held:
-            self.sound.autoplay = True  # and not before: a page that opens is silent
+            self.moved = True
             self.move()
             _later(REST_S, self._rested, self.generation)
 
