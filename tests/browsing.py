@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from vaefx_lib import config
+from vaefx_lib import config, preset_json
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -72,10 +72,10 @@ def small_project(home: Path, preset: config.Preset) -> dict[str, str]:
     shutil.copytree(ROOT / "figures", home / "figures", dirs_exist_ok=True)
     startup = home / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True, exist_ok=True)
-    (home / "preset.json").write_text(config.to_json(preset))
+    (home / "preset.json").write_text(preset_json.to_json(preset))
     (startup / "preset.py").write_text(
-        "from pathlib import Path\nfrom vaefx_lib import config\n"
-        f"config.PRESETS[{preset.name!r}] = config.from_json(Path({str(home / 'preset.json')!r}).read_text())\n"
+        "from pathlib import Path\nfrom vaefx_lib import config, preset_json\n"
+        f"config.PRESETS[{preset.name!r}] = preset_json.from_json(Path({str(home / 'preset.json')!r}).read_text())\n"
     )
     settings = home / "lab" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True, exist_ok=True)

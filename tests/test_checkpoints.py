@@ -19,16 +19,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaefx_lib import batches, checkpoints, config, runs, shards, store, training, vae
+from vaefx_lib import batches, checkpoints, config, preset_json, runs, shards, store, training, vae
 
 SHARED_OUT = """
 import torch
 
 torch.set_num_threads(1)
-from vaefx_lib import config, training
+from vaefx_lib import preset_json, training
 
 if __name__ == "__main__":
-    preset = config.from_json(open("preset.json").read())
+    preset = preset_json.from_json(open("preset.json").read())
     training.train_vae(preset, folder="two", hardware=training.Hardware(devices=2))
 """
 
@@ -39,9 +39,9 @@ import os, sys
 import torch
 
 torch.set_num_threads(1)
-from vaefx_lib import config, training
+from vaefx_lib import preset_json, training
 
-preset = config.from_json(open("preset.json").read())
+preset = preset_json.from_json(open("preset.json").read())
 for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
@@ -107,7 +107,7 @@ def weights(home, folder):
 # --- resuming ---------------------------------------------------------------------------------------------------------
 def test_training_killed_again_and_again_and_resumed_gives_the_bits_of_a_run_in_one_piece(home, preset):
     preset = changed(preset, max_epochs=16)
-    (home / "preset.json").write_text(config.to_json(preset))
+    (home / "preset.json").write_text(preset_json.to_json(preset))
     whole = training.train_vae(preset, folder=home / "one piece", progress=False)
     seconds = random.Random(0)
     reached = []
@@ -294,7 +294,7 @@ def test_what_a_checkpoint_cannot_hold_is_named(tmp_path):
 
 # --- several processes ------------------------------------------------------------------------------------------------
 def test_two_processes_have_the_losses_of_one_and_only_one_writes(home, preset):
-    (home / "preset.json").write_text(config.to_json(preset))
+    (home / "preset.json").write_text(preset_json.to_json(preset))
     process = start(home, SHARED_OUT)
     out = process.communicate(timeout=240)[0]
     assert process.returncode == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vaefx_lib import config
+from vaefx_lib import config, preset_json
 
 PRESETS = list(config.PRESETS)
 
@@ -14,7 +14,7 @@ PRESETS = list(config.PRESETS)
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_survives_json_with_its_types(name):
     preset = config.preset(name)
-    again = config.from_json(config.to_json(preset))
+    again = preset_json.from_json(preset_json.to_json(preset))
     assert again == preset
     assert hash(again) == hash(preset)  # tuples came back as tuples: lists have no hash
     assert again.name == name
@@ -33,26 +33,26 @@ def test_every_field_of_a_config_is_written_and_read():
     for part in ("stft", "render", "vae", "train", "controller"):
         for field in dataclasses.fields(getattr(changed, part)):
             assert getattr(getattr(changed, part), field.name) != getattr(getattr(plain, part), field.name), field.name
-    assert config.from_json(config.to_json(changed)) == changed
+    assert preset_json.from_json(preset_json.to_json(changed)) == changed
 
 
 @pytest.mark.parametrize("part", ["stft", "render", "vae", "train", "controller", None])
 def test_unknown_and_missing_keys_are_refused_by_name(part):
-    raw = json.loads(config.to_json(config.preset("report")))
+    raw = json.loads(preset_json.to_json(config.preset("report")))
     inner = raw if part is None else raw[part]
     last = list(inner)[-1]
     inner["beat"] = 2
     with pytest.raises(ValueError, match=rf"unknown keys in {part or 'preset'}: beat; known are .*{last}"):
-        config.from_json(json.dumps(raw))
+        preset_json.from_json(json.dumps(raw))
     del inner["beat"], inner[last]
     with pytest.raises(ValueError, match=f"{part or 'preset'} lacks {last}"):
-        config.from_json(json.dumps(raw))
+        preset_json.from_json(json.dumps(raw))
 
 
 @pytest.mark.parametrize("text", ["", '{"name": "rep', "[]", "3", "null"])
 def test_text_that_is_no_preset_is_a_value_error(text):
     with pytest.raises(ValueError):
-        config.from_json(text)
+        preset_json.from_json(text)
 
 
 def test_an_unknown_preset_names_the_known_ones():

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaefx_lib import config, figures, plots, results, store
+from vaefx_lib import config, figures, plain_json, plots, results, store
 
 matplotlib.use("agg")
 
@@ -264,9 +264,9 @@ def test_two_processes_that_write_at_once_lose_no_number_and_no_caption(tmp_path
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_rounding_moves_a_number_by_less_than_a_millionth_and_only_once(x):
-    once = figures._plain(x, "x")
+    once = plain_json.plain(x, "x")
     assert once == pytest.approx(x, rel=5.1e-6, abs=1e-320)
-    assert figures._plain(once, "x") == once
+    assert plain_json.plain(once, "x") == once
 
 
 def test_recording_a_number_does_not_load_matplotlib():

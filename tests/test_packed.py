@@ -16,6 +16,7 @@ from vaefx_lib import (
     packing,
     packing_scores,
     playable,
+    preset_json,
     runs,
     spectrogram,
     store,
@@ -106,7 +107,7 @@ def test_the_manifest_tells_what_made_the_models_and_the_size_and_sum_of_every_f
     for name, known in about["files"].items():
         path = packed.FOLDER / name
         assert known == {"bytes": path.stat().st_size, "sha256": store.sha256(path)}
-    assert config.from_json(json.dumps(about["preset"])) == small
+    assert preset_json.from_json(json.dumps(about["preset"])) == small
     assert about["commit"] == "none" and "torch" in about["versions"]  # where they were made is no checkout
 
 

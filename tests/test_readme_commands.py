@@ -38,6 +38,7 @@ from vaefx_lib import (
     critic_training,
     fetching,
     figures,
+    preset_json,
     references,
     store,
     training,
@@ -231,10 +232,10 @@ import sys
 import torch
 
 torch.set_num_threads(1)
-from vaefx_lib import config
+from vaefx_lib import config, preset_json
 from vaefx_lib.__main__ import main
 
-config.PRESETS["week5"] = config.from_json(open("week5.json").read())
+config.PRESETS["week5"] = preset_json.from_json(open("week5.json").read())
 if __name__ == "__main__":
     main()
 """
@@ -243,7 +244,7 @@ if __name__ == "__main__":
 @runs(WEEK5)
 def test_two_processors_in_place_of_two_gpus_train_with_a_logger_that_is_offline(toy, toy_home, tmp_path):
     shutil.copytree(toy_home / "runs" / "toy" / "data", tmp_path / "runs" / "week5" / "data")
-    (tmp_path / "week5.json").write_text(config.to_json(dataclasses.replace(toy, name="week5")))
+    (tmp_path / "week5.json").write_text(preset_json.to_json(dataclasses.replace(toy, name="week5")))
     (tmp_path / "vaefx.py").write_text(SMALLER)  # a file, as the second process is started from it as well
     settings = {"VAEFX_HOME": str(tmp_path), "WANDB_MODE": "offline", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "vaefx.py", *shlex.split(WEEK5)[1:]]

@@ -263,9 +263,10 @@ def test_varied_it_comes_nearer_to_the_truth_than_by_as_many_proposals(dry, hear
         assert ((found.settings >= 0) & (found.settings <= 1)).all()
 
 
-@pytest.mark.parametrize("given, tried", [({}, 60), ({"evaluations": 1}, 1), ({"evaluations": 30}, 30)])
+@pytest.mark.parametrize(
+    "given, tried", [({"evaluations": 1}, 1), ({"evaluations": 30}, 30), ({"evaluations": 90}, 90)]
+)
 def test_varied_it_judges_the_first_proposals_and_as_much_as_is_allowed(dry, hear, knowing, given, tried):
-    """Without a budget as many as there are proposals."""
     proposals, judged = spread(60), []
     found = refine(
         lambda settings: judged.append(settings) or knowing(settings), hear, proposals, dry, varied=True, **given
@@ -292,9 +293,15 @@ def test_varied_it_ends_in_time(dry, hear):
     assert found.settings[0] < 0.01 and min(values) <= min(row[0] for row in spread(5))
 
 
+def test_without_a_budget_the_proposals_are_judged_and_none_is_varied(dry, hear, knowing):
+    found, of_proposals = (refine(knowing, hear, spread(40), dry, varied=varied) for varied in (True, False))
+    np.testing.assert_array_equal(found.settings, of_proposals.settings)
+    assert found.evaluations == of_proposals.evaluations == 40
+
+
 def test_varied_it_finds_the_same_again_and_with_two_workers(dry, hear, knowing):
     one, again, two, other = (
-        refine(knowing, hear, spread(40), dry, varied=True, workers=workers, seed=seed).settings
+        refine(knowing, hear, spread(40), dry, varied=True, evaluations=80, workers=workers, seed=seed).settings
         for workers, seed in ((1, 0), (1, 0), (2, 0), (1, 1))
     )
     np.testing.assert_array_equal(one, again)

@@ -18,7 +18,19 @@ import soundfile
 import soxr
 from test_corpora import BAD, GOOD, write
 
-from vaefx_lib import audio, config, corpora, corpus_split, dry_clips, effects, rendering, shard_writing, shards, store
+from vaefx_lib import (
+    audio,
+    config,
+    corpora,
+    corpus_split,
+    dry_clips,
+    effects,
+    preset_json,
+    rendering,
+    shard_writing,
+    shards,
+    store,
+)
 
 PEAK = 10 ** (-12 / 20)
 SPEECH = corpus_split.split(corpora.load("speech"), "speech")
@@ -42,7 +54,7 @@ def run_python(code, *arguments):
 @pytest.fixture(scope="module")
 def tiny_file(tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("preset") / "tiny.json"
-    path.write_text(config.to_json(tiny))
+    path.write_text(preset_json.to_json(tiny))
     return path
 
 
@@ -96,9 +108,9 @@ def test_nothing_is_written_when_all_is_there(tiny, tmp_path):
 KILLED_AT_EACH_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from vaefx_lib import config, rendering
+from vaefx_lib import preset_json, rendering
 
-preset = config.from_json(Path(sys.argv[1]).read_text())
+preset = preset_json.from_json(Path(sys.argv[1]).read_text())
 rename = os.replace
 for last in (1, 2, 5, 13):  # of 13: shard and rows of 6 shards, and the manifest
     if os.fork() == 0:
@@ -134,10 +146,10 @@ def test_a_render_by_two_processes_killed_from_outside_goes_on_to_the_same_bytes
     whole = tmp_path / "whole"
     rendering.render(longer, "train", whole, jobs=1, progress=False)
     longer_file = tmp_path / "longer.json"
-    longer_file.write_text(config.to_json(longer))
+    longer_file.write_text(preset_json.to_json(longer))
     code = (
-        "import sys; from pathlib import Path; from vaefx_lib import config, rendering;"
-        "rendering.render(config.from_json(Path(sys.argv[1]).read_text()), 'train', sys.argv[2], jobs=2)"
+        "import sys; from pathlib import Path; from vaefx_lib import preset_json, rendering;"
+        "rendering.render(preset_json.from_json(Path(sys.argv[1]).read_text()), 'train', sys.argv[2], jobs=2)"
     )
     folder = tmp_path / "killed"
     process = subprocess.Popen(
@@ -155,9 +167,9 @@ def test_a_render_by_two_processes_killed_from_outside_goes_on_to_the_same_bytes
 KILLED_AT_RANDOM = """
 import os, random, signal, sys, time
 from pathlib import Path
-from vaefx_lib import config, rendering
+from vaefx_lib import preset_json, rendering
 
-preset = config.from_json(Path(sys.argv[1]).read_text())
+preset = preset_json.from_json(Path(sys.argv[1]).read_text())
 rendering.render(preset, "train", Path(sys.argv[2]) / "whole", jobs=1, progress=False)
 moments = random.Random(0)
 for _ in range(20):
@@ -174,7 +186,7 @@ for _ in range(20):
 
 def test_a_render_killed_at_20_random_moments_goes_on_to_the_same_bytes(tiny, tmp_path):
     longer = with_render(tiny, n_train=2_000, shard_pairs=10)
-    (tmp_path / "longer.json").write_text(config.to_json(longer))
+    (tmp_path / "longer.json").write_text(preset_json.to_json(longer))
     result = run_python(KILLED_AT_RANDOM, tmp_path / "longer.json", tmp_path)
     ended, shards_then = zip(*(line.split() for line in result.stdout.splitlines()))
     assert ended == ("-9",) * 20, result.stderr
@@ -240,9 +252,9 @@ def test_workers_killed_again_and_again_end_in_an_error(tiny, tmp_path, monkeypa
 NO_SPACE = """
 import resource, sys
 from pathlib import Path
-from vaefx_lib import config, corpora, corpus_split, rendering
+from vaefx_lib import corpora, corpus_split, preset_json, rendering
 
-preset = config.from_json(Path(sys.argv[1]).read_text())
+preset = preset_json.from_json(Path(sys.argv[1]).read_text())
 speech = corpus_split.split(corpora.load("speech"), "speech")["train"]
 for index in range(2):
     rendering.render_pair(preset, "train", index, speech)  # compiled code is written before the limit is set

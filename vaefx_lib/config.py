@@ -1,13 +1,11 @@
 """Every choice of an experiment as frozen dataclasses, the named presets, and the paths.
 
 This is the only module that knows where files live. A preset is a whole experiment: what is rendered, how it is
-turned into spectrograms, which network is trained and how. It goes to JSON and back without loss.
+turned into spectrograms, which network is trained and how. `preset_json` writes it as JSON and back without loss.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,41 +176,6 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: known are {', '.join(PRESETS)}")
     return PRESETS[name]
-
-
-def to_json(config) -> str:
-    """A config dataclass as JSON text; `from_json` gives it back."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_json(text: str) -> Preset:
-    """The `Preset` that `to_json` wrote.
-
-    Raises
-    ------
-    ValueError
-        If the text is not JSON, or its keys are not exactly those that `to_json` writes; the message names them.
-    """
-    raw = _exact_keys("preset", json.loads(text), Preset)
-    parts = {"stft": Stft, "render": Render, "vae": Vae, "train": Train, "controller": Controller}
-    made = {}
-    for key, cls in parts.items():
-        values = _exact_keys(key, raw[key], cls)
-        made[key] = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    return Preset(name=raw["name"], **made)
-
-
-def _exact_keys(name: str, raw, cls: type) -> dict:
-    """`raw`, which must be a mapping with the fields of a dataclass as keys: a default would be a silent choice."""
-    if not isinstance(raw, dict):
-        raise ValueError(f"{name} is {raw!r}: it must be a JSON object")
-    known = [field.name for field in dataclasses.fields(cls)]
-    unknown, missing = [key for key in raw if key not in known], [key for key in known if key not in raw]
-    if unknown:
-        raise ValueError(f"unknown keys in {name}: {', '.join(unknown)}; known are {', '.join(known)}")
-    if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}: all of {', '.join(known)} are needed")
-    return raw
 
 
 def project_dir() -> Path:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from vaefx_lib import config, store
+from vaefx_lib import config, plain_json, store
 
 DPI = 150
 SHOWN_DPI = 90  # in a notebook: a figure 10 inches wide fills its column
@@ -130,7 +129,7 @@ def record(preset_name: str, scores: Mapping[str, object]) -> None:
     -----
     Used in notebooks 01 to 04 and by the notebook runner.
     """
-    _put_into(_folder(preset_name) / "metrics.json", preset_name, scores, _merged)
+    _put_into(_folder(preset_name) / "metrics.json", preset_name, scores, plain_json.merged)
 
 
 def record_benchmarks(parts: Mapping[str, object]) -> None:
@@ -214,7 +213,7 @@ def _stored(path: Path) -> dict:
 
 def _put_into(path: Path, preset_name: str, scores: Mapping[str, object], join: Callable[[dict, dict], dict]) -> None:
     """Join scores to those of a JSON file; what is not a finite number is refused before anything is written."""
-    plain = _plain(scores, "")
+    plain = plain_json.plain(scores)
     with alone(preset_name):
         joined = join(_stored(path), plain)
         write_if_changed(path, (json.dumps(joined, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
@@ -228,30 +227,3 @@ def _write_captions(folder: Path, preset_name: str, texts: Mapping[str, str]) ->
     for name, caption in sorted(texts.items()):
         blocks += [f"## {name}", f"![{alternative(caption)}]({name}.png)", caption]
     write_if_changed(folder / "README.md", ("\n\n".join(blocks) + "\n").encode())
-
-
-def _plain(value, key: str):
-    """`value` as JSON takes it, numpy's and torch's numbers included; `key` is its dotted name."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        for name in value:
-            if not isinstance(name, str):
-                raise ValueError(f"key {name!r} in {key or 'scores'} must be a str")
-        return {name: _plain(item, f"{key}.{name}" if key else name) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{key}[{i}]") for i, item in enumerate(value)]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{key} must be finite, got {value}")
-        return float(f"{value:.6g}")
-    if not isinstance(value, str | int):
-        raise ValueError(f"{key} must be a number, a str, a list or a dict, got {type(value).__name__}")
-    return value
-
-
-def _merged(old, new):
-    """`new` over `old`: a mapping is merged with a mapping, anything else is replaced."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return new
-    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}

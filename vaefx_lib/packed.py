@@ -38,7 +38,7 @@ def manifest(folder: Path | None = None) -> dict:
     Returns
     -------
     dict
-        `preset`: as `config.to_json` has it. `commit`, `versions`, and the sha256 of the `critic`: what made them.
+        `preset`: as `preset_json.to_json` has it. `commit`, `versions`, and the sha256 of the `critic`: what made them.
         `metrics`, `report`, `few`: see `packing_scores`. `files`: name -> `bytes` and `sha256`.
 
     Raises

@@ -30,6 +30,7 @@ from vaefx_lib import (
     playable,
     playable_surrogate,
     playable_training,
+    preset_json,
     rendering,
     runs,
     store,
@@ -102,7 +103,7 @@ def pack(preset: Preset, folder: Path, *, commit: str) -> dict:
                 f"{LIMIT_BYTES / 1e6:g}"
             )
         about = {
-            "preset": json.loads(config.to_json(preset)),
+            "preset": json.loads(preset_json.to_json(preset)),
             "commit": commit,
             "critic": critic.load().about["sha256"],
             "versions": {name: version(name) for name in ("torch", "numpy", "lightning")},

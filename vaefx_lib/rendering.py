@@ -23,7 +23,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from vaefx_lib import config, corpora, corpus_split, effects, pairs, shard_writing, shards, store
+from vaefx_lib import config, corpora, corpus_split, effects, pairs, preset_json, shard_writing, shards, store
 from vaefx_lib.pairs import UNCHANGED, render_pair
 from vaefx_lib.shards import Dataset, load
 
@@ -133,7 +133,12 @@ def _sources() -> list[Path]:
 def _write_plan(out_dir: Path, preset: config.Preset, subset: str, speech, fingerprint: str) -> None:
     """Write what workers need to know."""
     utterances = [{**dataclasses.asdict(u), "path": str(u.path.absolute())} for u in speech]
-    plan = {"fingerprint": fingerprint, "preset": config.to_json(preset), "subset": subset, "utterances": utterances}
+    plan = {
+        "fingerprint": fingerprint,
+        "preset": preset_json.to_json(preset),
+        "subset": subset,
+        "utterances": utterances,
+    }
     store.write_json(out_dir / shards.PLAN, plan)
 
 
@@ -142,7 +147,7 @@ def _read_plan(path: Path, _mtime_ns: int):
     """Preset, subset, utterances by speaker, fingerprint."""
     plan = store.read_json(path)
     utterances = [corpora.Utterance(**{**u, "path": Path(u["path"])}) for u in plan["utterances"]]
-    return config.from_json(plan["preset"]), plan["subset"], pairs.by_speaker(utterances), plan["fingerprint"]
+    return preset_json.from_json(plan["preset"]), plan["subset"], pairs.by_speaker(utterances), plan["fingerprint"]
 
 
 def _shard_path(out_dir: Path, number: int) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from vaefx_lib import config, shards, standardisation, store, vae
+from vaefx_lib import config, preset_json, shards, standardisation, store, vae
 from vaefx_lib.config import Preset
 
 FILES = ("model.safetensors", "config.json", "history.csv", "kl.csv")
@@ -124,7 +124,7 @@ def load(folder: str | Path) -> Run:
         if not path.is_file() or store.sha256(path) != manifest["sha256"][name]:
             raise store.DamagedFile(f"{path} is missing or has changed since it was written (sha256): train again")
     try:
-        preset = config.from_json((folder / "config.json").read_text())
+        preset = preset_json.from_json((folder / "config.json").read_text())
         model = vae.build(preset.vae, preset.stft.num_frames, preset.stft.num_bins)
     except ValueError as error:
         raise store.DamagedFile(f"{folder / 'config.json'} is of another version ({error}): train again") from error
@@ -164,7 +164,7 @@ def save_run(folder: Path, preset: Preset, model, statistics, history: dict, kl:
     with store.atomic(folder / "model.safetensors") as temporary:  # not save_file: a full disk is an OSError
         temporary.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
     with store.atomic(folder / "config.json") as temporary:
-        temporary.write_text(config.to_json(preset))
+        temporary.write_text(preset_json.to_json(preset))
     write_history(folder / "history.csv", history)
     with store.atomic(folder / "kl.csv") as temporary:
         np.savetxt(temporary, kl, delimiter=",", fmt="%.6g")
