@@ -82,6 +82,14 @@ def test_nothing_plays_by_itself_before_the_first_move():
     assert live.sound.autoplay
 
 
+def test_the_player_is_told_to_start_with_its_new_sound_and_not_with_the_old_one():
+    control, started = widgets.slider("x", 0, 1, 0.5, ""), []
+    live = follower(control, [])
+    live.sound.observe(lambda change: started.append(live.sound.value), "autoplay")
+    control.value = 0.6
+    assert started == [live.sound.value] == [b"sound of 0.6, 1"]
+
+
 def test_several_controls_set_together_are_one_move():
     first, second, seen = widgets.slider("x", 0, 1, 0, ""), widgets.slider("y", 0, 1, 0, ""), []
     see = lambda: (b"", seen.append((first.value, second.value)))  # noqa: E731
