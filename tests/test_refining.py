@@ -20,7 +20,7 @@ from vaefx_lib import (
 from vaefx_lib.stft_distance import spectra
 
 RATE_HZ = passages.RATE_HZ
-OVERDRIVE, DELAY = effects.load("mda:Overdrive"), effects.load("mda:Delay")
+OVERDRIVE = effects.load("mda:Overdrive")
 TRUTH = np.array([0.8, 0.3, 0.5])
 
 
