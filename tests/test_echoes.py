@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vaefx_lib import audio, blackbox, echo_profile, echoes, effects, passages
+from vaefx_lib import audio, blackbox, echo_peaks, echo_profile, echoes, effects, passages
 from vaefx_lib.effects.mda import delay_samples
 
 RATE_HZ = 24_000
@@ -79,6 +79,16 @@ def test_a_dry_sound_beneath_its_echo_is_a_pre_echo():
     )
     np.testing.assert_array_equal(found.lags[:, 0], [-lag_of(lag) for lag in found.settings[:, 0]])
     assert (found.heights[:, 0] > 0).all()
+
+
+@pytest.mark.parametrize("tone", [0.02, 0.3, 0.5, 0.7, 0.98])
+def test_a_filtered_echo_stands_where_it_begins_and_has_its_sign(tone):
+    """mda Delay's is low-passed or high-passed: of the latter the second sample changes more than the first."""
+    settings = np.array([0.7, 0.35, 0.0, tone, 0.6, 0.5])
+    lags, heights = echo_peaks.Ear(effects.load("mda:Delay"), RATE_HZ)(settings)
+    found = {lag: height for lag, height in zip(lags, heights) if height}
+    for lag in delay_samples(*settings[:2]):
+        assert found[lag] > 0.02
 
 
 def test_settings_that_move_echoes_are_told_from_those_that_scale_them(taps, delay):

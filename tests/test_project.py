@@ -61,7 +61,8 @@ FLOORS = [
             "study",
         ),
         *("stft_distance", "loudness", "speech_quality", "tries", "search", "passages", "players"),
-        *("style", "echo_profile", "echo_peaks", "echoes", "references", "dummy_study", "critic"),
+        *("style", "echo_profile", "echo_peaks", "echo_colour", "echo_likeness", "echoes"),
+        *("references", "dummy_study", "critic"),
         *("style_space", "invented_music", "critic_material", "critic_training"),
         *("proposing", "refining", "candidates", "effect_choice"),
         *(

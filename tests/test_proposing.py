@@ -44,12 +44,15 @@ def test_of_an_effect_that_the_controller_does_not_know_proposals_fill_the_range
 def test_the_echoes_of_the_reference_are_among_the_proposals_and_with_the_other_settings(trained_controller, sounds):
     settings = np.array([0.55, 0.1, 0.3, 0.5, 0.9, 0.5])
     profile = echo_profile.measure(blackbox.wet(DELAY, sounds[1], settings, RATE_HZ))
-    begin, known = np.random.default_rng(0).uniform(size=(5, 6)), trained_controller.echoes[DELAY.name]
+    begin, known = np.random.default_rng(0).uniform(size=(24, 6)), trained_controller.echoes[DELAY.name]
     placed = echoes.propose(DELAY, profile, known, seed=3)
     found = proposing.with_echoes(begin, placed, known.moving, seed=3)
-    assert len(found) == len(begin) + (1 + proposing.MIXED) * len(placed)
+    assert len(found) == len(begin) + (1 + len(begin) // 2) * len(placed)
     np.testing.assert_array_equal(found[0], begin[0])
-    np.testing.assert_array_equal(found[-4:], begin[1:])
+    kept = found[1 + len(placed) :]
+    in_turn = kept[: 2 * (len(begin) - 1)].reshape(-1, 2, 6)  # one with the echoes, one without
+    np.testing.assert_array_equal(in_turn[:, 1], begin[1:])
+    assert all((row[known.moving] == placed[:, known.moving]).all(axis=1).any() for row in in_turn[:, 0])
     samples = delay_samples(*settings[:2])[0]
     near = [abs(tap - samples) for row in found[1:4] for tap in delay_samples(*row[:2])]
     assert min(near) <= 3

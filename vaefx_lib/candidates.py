@@ -14,8 +14,8 @@ from vaefx_lib import (
     audio,
     blackbox,
     critic,
+    echo_likeness,
     echo_peaks,
-    echo_profile,
     echoes,
     effects,
     passages,
@@ -28,7 +28,7 @@ from vaefx_lib import (
 from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
-ECHO_WEIGHTS = 3.0, 6.0  # of echoes unlike in the cepstrum, and in lag and side, beside the distance to be expected
+ECHO_WEIGHTS = 3.0, 4.0, 6.0  # of echoes unlike in the cepstrum, in lag and side, and in colour, beside the distance
 EXPLAINED = 0.7  # chosen on music that is in no score
 SAME_SOUND = 0.2  # `sound_loss` between the same settings at two rates, below which they sound alike
 TRANSLATION_S = 3  # of the input that is compared at two rates: longer than the longest echo of mda Delay, twice
@@ -77,8 +77,7 @@ class Task:
         references = [self._heard(passage, reference_rate_hz) for passage in references]
         self.references = _sounding(references, "the reference")
         self.wanted = _measured(self.references)
-        self.profile = echo_profile.mean([echo_profile.measure(passage) for passage in self.references])
-        self._unlike = echo_profile.unlike(self.profile)
+        self.wanted_echoes = echo_likeness.EchoLikeness(self.references)
         self.dry = [self._heard(passage, rate_hz) for passage in self.inputs]
         self.looks = [(self.dry[i % len(self.dry)], passage) for i, passage in enumerate(self.references)]
         dry = _measured(self.dry)
@@ -108,7 +107,7 @@ class Task:
         found = proposing.propose(self.controller, effect, self.looks, count=count, seed=seed)
         known, asked = self._echoes(effect), (effect.name, seed)
         if asked not in self._placed:
-            self._placed[asked] = echoes.propose(effect, self.profile, known, seed=seed)
+            self._placed[asked] = echoes.propose(effect, self.wanted_echoes.profile, known, seed=seed)
         return proposing.with_echoes(found, self._placed[asked], known.moving, seed=seed)
 
     def refine(self, effect: effects.Effect, proposals: np.ndarray, **budget) -> Candidate:
@@ -156,17 +155,17 @@ class Task:
         expected = self.controller.expected_improvement(candidate.effect.name, gain)
         return expected if self.familiar else min(expected, EXPLAINED * self.baseline_distance - candidate.distance)
 
-    def _judged(self, effect: effects.Effect, settings, rate_hz: int) -> tuple[float, float, float]:
-        """What the critic says of the input at these settings, and how unlike its echoes are in lag and side.
+    def _judged(self, effect: effects.Effect, settings, rate_hz: int) -> tuple[float, ...]:
+        """What the critic says of the input at these settings, and how unlike its echoes are, for `ECHO_WEIGHTS`.
 
-        Infinite where the effect gives silence; the last is 0 for an effect that makes no echoes.
+        Infinite where the effect gives silence; the last two are 0 for an effect that makes no echoes.
         """
-        heard, unlike = self._wet(effect, settings, rate_hz), 0.0
+        heard, unlike = self._wet(effect, settings, rate_hz), (0.0, 0.0)
         if not heard:
-            return math.inf, math.inf, math.inf
+            return math.inf, math.inf, math.inf, math.inf
         if len(self._echoes(effect).moving):
-            unlike = self._unlike(echo_profile.mean([echo_profile.measure(sound) for sound in heard]))
-        return *self._judge(_measured(heard)), unlike
+            unlike = self.wanted_echoes.unlike(heard)
+        return *self._judge(_measured(heard)), *unlike
 
     def _echoes(self, effect: effects.Effect) -> echo_peaks.Fingerprints:
         """Its fingerprints: the controller has those of its effects at 24 kHz, others are rendered, a few, and kept."""

@@ -35,16 +35,9 @@ INPUTS = ("measures", "embedding")  # that the network can read of a pair
 SOURCES = (  # the code that a controller depends on
     *controller_material.SOURCES,
     *("controller.py", "settings_net.py", "controller_training.py", "controller_stages.py"),
-    *("controller_calibration.py", "echo_profile.py", "echo_peaks.py", "echoes.py"),
-    *(
-        "sound_loss.py",
-        "stft_distance.py",
-        "style_space.py",
-        "critic.py",
-        "refining.py",
-        "proposing.py",
-        "candidates.py",
-    ),
+    *("controller_calibration.py", "sound_loss.py", "stft_distance.py", "style_space.py", "critic.py"),
+    *("echo_profile.py", "echo_peaks.py", "echo_colour.py", "echo_likeness.py", "echoes.py"),
+    *("refining.py", "proposing.py", "candidates.py"),
 )
 
 

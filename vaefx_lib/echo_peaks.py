@@ -17,6 +17,7 @@ PEAKS = 16  # of a fingerprint
 TAPS = 10  # of a response
 NEAR = 12  # samples: of two peaks as near as this, only the larger is one
 FAINT = 0.01  # height of a peak that no speech would let through
+ONSET = 0.4  # of the largest value of a tap: the first as large is where it begins
 EQUAL = 0.7  # ratio of two taps above which neither is the faint one
 EVEN = 0.02  # heights far above it are compared by their ratio, those far below by their difference
 TRIED = 48  # fingerprints that tell whether an effect makes echoes
@@ -121,7 +122,7 @@ class Ear:
         response = response[:LENGTH] * self.fade[: len(response)]
         taps = response.copy()
         taps[1:] -= response[:-1]  # of a tap that is filtered, its onset
-        at = strongest(taps, TAPS)
+        at = _onsets(taps, strongest(taps, TAPS))
         return _between(at, taps[at])
 
 
@@ -150,6 +151,13 @@ def strongest(x: np.ndarray, count: int) -> np.ndarray:
     at = np.flatnonzero(size > FAINT * size.max())
     at = at[np.argsort(-size[at], kind="stable")][: 2 * NEAR * count]  # every one that is kept may hide so many others
     return at[~((np.abs(at[:, None] - at) < NEAR) & np.tri(len(at), k=-1, dtype=bool)).any(axis=1)][:count]
+
+
+def _onsets(taps: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Where the taps begin whose largest values stand at `at`: of a high-passed one, the second may be the largest."""
+    size = np.abs(taps)
+    near = [np.arange(max(0, k - NEAR + 1), k + 1) for k in at]
+    return np.unique([within[np.argmax(size[within] >= ONSET * size[within[-1]])] for within in near])
 
 
 def _between(at: np.ndarray, taps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ long before, or what will be loud so long after.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
@@ -25,8 +26,29 @@ FLOOR = 1e-3  # of that (-30 dB): what is still quieter weighs no more
 WHITENED = 401  # bins of 0.18 Hz: the colour of the sound, finer than a filter and coarser than a comb
 LEAST = 1e-3  # of all energy: what a lag has to be measured on, at least
 BLOCK = 16  # samples: of what lags are measured on, which is as smooth as the level
+LENGTH = 2 * scipy.fft.next_fast_len((passages.SAMPLES + LONGEST) // 2 + 1, real=True)  # samples of a correlation
 LAGS = np.arange(-LONGEST, LONGEST + 1)
 WIDTHS = (1, 17)  # samples over which two echoes may miss each other and still be alike
+
+
+@dataclass(frozen=True, eq=False)
+class Whitened:
+    """A sound without its colour.
+
+    Attributes
+    ----------
+    white : array, float32, shape (samples,)
+        Every stretch of 73 Hz of its spectrum at one level.
+    weights : array, float32, shape (samples,)
+        Of each sample: the quieter the sound is there, the heavier.
+    spectrum, weighted : array, complex64, shape (1 + LENGTH / 2,)
+        Of the white sound, and of it times the weights.
+    """
+
+    white: np.ndarray
+    weights: np.ndarray
+    spectrum: np.ndarray
+    weighted: np.ndarray
 
 
 def measure(sound) -> np.ndarray:
@@ -59,6 +81,38 @@ def measure(sound) -> np.ndarray:
 
     Used in `05_controller_training`.
     """
+    return profile(whiten(sound))
+
+
+def profile(sound: Whitened) -> np.ndarray:
+    """`measure` of a sound that is whitened already."""
+    power = np.square(sound.white)
+    explained = _around(sound.weighted * np.conj(sound.spectrum), LONGEST)
+    blocks = scipy.fft.rfft([_blocks(sound.weights), _blocks(power)], -(-LENGTH // BLOCK))
+    by = _around(blocks[0] * np.conj(blocks[1]), LONGEST // BLOCK + 1) / BLOCK  # smooth over the lags
+    by = np.interp(LAGS, BLOCK * (np.arange(len(by)) - len(by) // 2), np.maximum(by, 0)).astype(np.float32)
+    least = np.float32(LEAST * power.sum())
+    deviations = explained / np.sqrt(by + least)
+    usual = uniform_filter1d(np.abs(deviations), BROAD) / np.float32(0.8)
+    usual = np.maximum(usual, np.median(np.abs(deviations)) / np.float32(0.67)) + np.float32(1e-9)
+    share = np.maximum(1 - np.float32(CLEAR) * usual / np.maximum(np.abs(deviations), 1e-9), 0)
+    share[LONGEST - FIRST + 1 : LONGEST + FIRST] = 0
+    return explained / (by + least * sound.weights.mean()) * share
+
+
+def whiten(sound) -> Whitened:
+    """A sound without its colour.
+
+    Parameters
+    ----------
+    sound : array, shape (samples,)
+        As `measure` takes it.
+
+    Raises
+    ------
+    AudioError
+        If the sound is not finite, all zeros or not mono.
+    """
     x = audio.check(sound)
     if len(x) != 1:
         raise audio.AudioError(f"the sound has {len(x)} channels: echoes are measured on one")
@@ -69,17 +123,7 @@ def measure(sound) -> np.ndarray:
         raise audio.AudioError("the sound is all zeros: it has no echoes")
     weights = 1 / (level / loud + np.float32(FLOOR))
     white = _whitened(x)
-    power = np.square(white)
-    explained = _correlation(white * weights, white, LONGEST)
-    by = _correlation(_blocks(weights), _blocks(power), LONGEST // BLOCK + 1) / BLOCK  # smooth over the lags
-    by = np.interp(LAGS, BLOCK * (np.arange(len(by)) - len(by) // 2), np.maximum(by, 0)).astype(np.float32)
-    least = np.float32(LEAST * power.sum())
-    deviations = explained / np.sqrt(by + least)
-    usual = uniform_filter1d(np.abs(deviations), BROAD) / np.float32(0.8)
-    usual = np.maximum(usual, np.median(np.abs(deviations)) / np.float32(0.67)) + np.float32(1e-9)
-    share = np.maximum(1 - np.float32(CLEAR) * usual / np.maximum(np.abs(deviations), 1e-9), 0)
-    share[LONGEST - FIRST + 1 : LONGEST + FIRST] = 0
-    return explained / (by + least * weights.mean()) * share
+    return Whitened(white, weights, scipy.fft.rfft(white, LENGTH), scipy.fft.rfft(white * weights, LENGTH))
 
 
 def mean(profiles: Sequence[np.ndarray]) -> np.ndarray:
@@ -88,9 +132,9 @@ def mean(profiles: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def unlike(wanted: np.ndarray) -> Callable[[np.ndarray], float]:
-    """How unlike another profile the wanted one is, as a function of the other: from 0 for the same to 1.
+    """How unlike another profile the wanted one is, as a function of the other.
 
-    Always 0 if the wanted one has no echoes.
+    0 for the same, 1 for one with other echoes or none, 2 for the same upside down; always 0 if none are wanted.
     """
     aims = [style.smooth(wanted, width) for width in WIDTHS]
 
@@ -116,8 +160,7 @@ def _blocks(x: np.ndarray) -> np.ndarray:
     return np.add.reduceat(x, np.arange(0, len(x), BLOCK))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray, most: int) -> np.ndarray:
-    """Sum over t of a[t] b[t - lag], for each lag from minus `most` to `most`."""
-    length = scipy.fft.next_fast_len(len(a) + most, real=True)
-    both = scipy.fft.irfft(scipy.fft.rfft(a, length) * np.conj(scipy.fft.rfft(b, length)), length)
+def _around(cross: np.ndarray, most: int) -> np.ndarray:
+    """The correlation with this spectrum, for each lag from minus `most` to `most`."""
+    both = scipy.fft.irfft(cross)
     return np.concatenate([both[-most:], both[: most + 1]])

@@ -11,7 +11,7 @@ from scipy.stats import qmc
 from vaefx_lib import effects
 from vaefx_lib.controller import Controller
 
-MIXED = 12  # proposals whose other settings are tried with each proposal of the right echoes
+MIXED = 2  # of proposals one in so many has its other settings tried with each proposal of the right echoes
 BEST, RANK = 6, 1.5  # settings that are varied, and the mean of the exponential that says which of them
 CROSSED = 0.3  # share of variations that take half of their settings from another one of these first
 MOVED = 3  # settings at most, at random
@@ -58,7 +58,7 @@ def propose(
 def with_echoes(begin: np.ndarray, found: np.ndarray, moving: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Settings that make the echoes of a reference, and `begin`.
 
-    Each is also tried with the other settings, those that move no echo, from `begin`.
+    Each is also tried with the other settings, those that move no echo, from `begin`; these come in turn with `begin`.
 
     Parameters
     ----------
@@ -71,16 +71,18 @@ def with_echoes(begin: np.ndarray, found: np.ndarray, moving: np.ndarray, *, see
 
     Returns
     -------
-    array, shape (n + 13 m, n_params)
+    array, shape (n + (1 + n // 2) m, n_params)
 
     Used in `05_controller_training`.
     """
     if not len(found):
         return begin
     rng = np.random.default_rng(seed)
-    mixed = begin[rng.integers(len(begin), size=(MIXED, len(found)))]  # (MIXED, proposals, n_params)
+    mixed = begin[rng.integers(len(begin), size=(len(begin) // MIXED, len(found)))]  # (mixes, found, n_params)
     mixed[..., moving] = found[:, moving]
-    return np.concatenate([begin[:1], found, mixed.reshape(-1, begin.shape[1]), begin[1:]])
+    mixed, rest = mixed.reshape(-1, begin.shape[1]), begin[1:]
+    order = np.argsort(np.append(np.arange(len(mixed)), np.arange(len(rest))), kind="stable")  # in turn
+    return np.concatenate([begin[:1], found, np.concatenate([mixed, rest])[order]])
 
 
 def vary(settings, values, count: int, rng: np.random.Generator) -> np.ndarray:

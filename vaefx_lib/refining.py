@@ -31,7 +31,7 @@ SAMPLED = 16  # of them that a search is held against
 WINDOWS = (512, 2048, 8192)  # samples: of the distances between sounds
 PROPOSING, WEIGHING = 0.4, 0.65  # shares of a time after which no more is proposed, and the search begins
 TRIED_FIRST = PROPOSING / (PROPOSING + 1 - WEIGHING)  # of a number of settings: proposals; the search has the others
-VARIED = 0.2  # of what may be judged, or of the time: where the best are varied, proposals that are judged first
+VARIED = 0.5  # of what may be judged, or of the time: where the best are varied, proposals that are judged first
 GENERATION = 8  # variations that are drawn at once
 QUICK = 24  # proposals where no time is given; that many are always judged first
 PROPOSALS = 600  # the most
@@ -89,8 +89,8 @@ def refine(
     budget_s, evaluations : float and int, optional
         Of a search after the proposals have been weighed, with what these take included; without either there is none.
     varied : bool
-        Whether, given a budget, few of the proposals are judged, and variations of the best in place of the others and
-        of settings that a search would try.
+        Whether, given a budget, proposals take half of it, and variations of the best the place of the others and of
+        settings that a search would try.
     seed : int
     workers : int, optional
         Threads; one per processor by default.
