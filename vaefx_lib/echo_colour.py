@@ -16,6 +16,7 @@ from vaefx_lib import echo_peaks, passages
 from vaefx_lib.echo_profile import LEAST, LENGTH, LONGEST, Whitened
 
 MOST = 12  # echoes that are measured
+BLOCKS = 2_048  # of 80 samples: of what echoes are measured on, beside which the level is smooth
 EDGES_HZ = np.array([80, 500, 1_200, 2_400, 4_000, 6_500, 11_500])  # of the bands
 
 
@@ -51,22 +52,19 @@ class Ear:
 
         Samples weigh as in `echo_profile.measure`.
         """
+        blocks = np.arange(BLOCKS)
+        level = np.add.reduceat(np.pad(sound.weights, (0, LENGTH - len(sound.weights))), blocks * LENGTH // BLOCKS)
+        later = np.rint(self.lags * BLOCKS / LENGTH).astype(int)
+        weights = level[(blocks + later[:, None]) % BLOCKS] * (BLOCKS / LENGTH)  # (n, BLOCKS)
         found = np.zeros((len(self.lags), len(EDGES_HZ) - 1), np.float32)
         for band, (low, high) in enumerate(zip(self.edges, self.edges[1:])):
             own, waves = sound.spectrum[low:high], self.waves[:, low - self.edges[0] : high - self.edges[0]]
-            explained = waves @ (sound.weighted[low:high] * np.conj(own))
-            found[:, band] = explained.real / self._by(sound, own)
+            explained = (waves @ (sound.weighted[low:high] * np.conj(own))).real
+            envelope = scipy.fft.ifft(own, scipy.fft.next_fast_len(len(own)))
+            power = np.square(envelope.real) + np.square(envelope.imag)
+            power = np.add.reduceat(power, blocks * len(power) // BLOCKS) * len(power)
+            found[:, band] = explained / (weights @ power + LEAST * power.sum() * sound.weights.mean())
         return found
-
-    def _by(self, sound: Whitened, own: np.ndarray) -> np.ndarray:
-        """The energy of one band so many samples before, for each lag, weighted; of its spectrum."""
-        points = scipy.fft.next_fast_len(len(own))  # of its envelope, over all time
-        power = np.square(np.abs(scipy.fft.ifft(own, points))) * points
-        at = np.arange(points) * LENGTH // points
-        weights = np.append(sound.weights, np.float32(0))[np.minimum(at, len(sound.weights))]
-        least = LEAST * power.sum() * sound.weights.mean()
-        moved = np.rint(self.lags * points / LENGTH).astype(int)
-        return np.array([weights @ np.roll(power, lag) for lag in moved]) + least
 
 
 def unlike(wanted: np.ndarray) -> Callable[[np.ndarray], float]:
