@@ -106,4 +106,3 @@ def test_passages_of_a_reference_are_averaged(spoken_passages):
     wanted = echo_likeness.EchoLikeness(wet)
     np.testing.assert_allclose(wanted.profile, np.mean([echo_profile.measure(sound) for sound in wet], axis=0))
     assert wanted.unlike(wet) == pytest.approx((0, 0), abs=1e-6)
-    assert echo_likeness.EchoLikeness([spoken_passages[0]]).unlike([wet[0]])[1] <= 1
