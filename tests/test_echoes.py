@@ -141,6 +141,13 @@ def test_an_effect_without_echoes_has_no_fingerprints_and_no_proposals(spoken_pa
     assert echoes.propose(effect, profile, known, seed=0).shape == (0, len(effect.params))
 
 
+def test_an_effect_that_moves_its_echoes_itself_has_no_fingerprints():
+    chorus = effects.load("pedalboard:Chorus")
+    known, heard = echoes.fingerprints(chorus, 64, seed=0), echo_peaks.Ear(chorus, RATE_HZ)(chorus.default_settings)
+    assert np.abs(heard[1]).max() > 10 * echo_peaks.FAINT  # it has echoes, at any one time
+    assert known.settings.shape == (0, len(chorus.params)) and not len(known.moving)
+
+
 def test_proposals_repeat_and_are_settings_with_echoes_of_their_own(spoken_passages, taps):
     profile = profile_of(TWO_TAPS, spoken_passages[7], (0.4, 0.4, 0.8))
     first, second = (echoes.propose(TWO_TAPS, profile, taps, seed=1, count=3) for _ in range(2))

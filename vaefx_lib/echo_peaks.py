@@ -21,6 +21,8 @@ ONSET = 0.4  # of the largest value of a tap: the first as large is where it beg
 EQUAL = 0.7  # ratio of two taps above which neither is the faint one
 EVEN = 0.02  # heights far above it are compared by their ratio, those far below by their difference
 TRIED = 48  # fingerprints that tell whether an effect makes echoes
+LATER_S = 0.4  # another time at which an impulse is heard, for effects that move their echoes themselves
+STAYS = 0.6  # share of the strongest peaks below which they are taken to move
 FIRST, LONGEST = echo_profile.FIRST, echo_profile.LONGEST  # samples
 LENGTH = 2 * LONGEST  # samples of a response: two of the longest echoes, one after the other
 IMPULSE = 0.25  # a level of sound, for effects that are not linear
@@ -35,7 +37,7 @@ class Fingerprints:
     ----------
     effect : str
     settings : array, float32, shape (n, n_params)
-        None if the effect makes no echoes, or none that a setting moves.
+        None if the effect makes no echoes, none that a setting moves, or moves them itself, as a chorus does.
     lags : array, int32, shape (n, 16)
         In samples at 24 kHz, the strongest echo first; negative for a pre-echo.
     heights : array, float32, shape (n, 16)
@@ -69,7 +71,7 @@ def fingerprints(effect: effects.Effect, count: int, *, seed: int, sample_rate_h
     Returns
     -------
     Fingerprints
-        Without a row, and soon, if the effect makes no echoes.
+        Without a row, and soon, if the effect makes no echoes that stay where its settings put them.
 
     Raises
     ------
@@ -96,10 +98,10 @@ def fingerprints(effect: effects.Effect, count: int, *, seed: int, sample_rate_h
 class Ear:
     """The fingerprint of an effect at some settings, as a function."""
 
-    def __init__(self, effect: effects.Effect, rate_hz: int):
-        self.effect, self.rate_hz = effect, rate_hz
-        self.impulse = np.zeros(-(-LENGTH * rate_hz // RATE_HZ), np.float32)
-        self.impulse[0] = IMPULSE
+    def __init__(self, effect: effects.Effect, rate_hz: int, *, after_s: float = 0.0):
+        self.effect, self.rate_hz, self.silent = effect, rate_hz, round(after_s * rate_hz)
+        self.impulse = np.zeros(self.silent - (-LENGTH * rate_hz // RATE_HZ), np.float32)
+        self.impulse[self.silent] = IMPULSE
         self.fade = (1 - np.arange(LENGTH) / passages.SAMPLES).astype(np.float32)  # a late echo loses its end
         self.heard: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -112,7 +114,7 @@ class Ear:
 
     def _hear(self, settings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         try:
-            response = self.effect.render(self.impulse, settings, self.rate_hz).mean(axis=0)
+            response = self.effect.render(self.impulse, settings, self.rate_hz).mean(axis=0)[self.silent :]
         except effects.EffectFailed:
             response = np.zeros(1)
         if not np.isfinite(response).all() or not response.any():
@@ -127,22 +129,27 @@ class Ear:
 
 
 def _moving(ear: Ear, settings, found) -> np.ndarray:
-    """Which settings move peaks; none if there hardly are any."""
+    """Which settings move peaks; none if there hardly are any, or if these move by themselves."""
     heard = [i for i, (_, heights) in enumerate(found) if abs(heights[0]) > 3 * FAINT]
     if len(heard) < len(found) / 8:
         return np.zeros(0, np.int32)
+    later = Ear(ear.effect, ear.rate_hz, after_s=LATER_S)
+    if np.mean([_stayed(found[i], later(settings[i])) for i in heard]) < STAYS:
+        return np.zeros(0, np.int32)
     moving = []
     for k in range(settings.shape[1]):
-        stayed = []
-        for i in heard[:8]:
-            other = settings[i].copy()
-            other[k] += 0.05 if other[k] < 0.5 else -0.05
-            lags, heights = ear(other)
-            leading = found[i][0][:4][found[i][1][:4] != 0]
-            stayed.append(np.mean([np.abs(lags[heights != 0] - lag).min(initial=NEAR) <= 1 for lag in leading]))
-        if np.mean(stayed) < 0.6:
+        nudged = settings[heard].copy()
+        nudged[:, k] += np.where(nudged[:, k] < 0.5, 0.05, -0.05)
+        if np.mean([_stayed(found[i], ear(other)) for i, other in zip(heard, nudged)]) < STAYS:
             moving.append(k)
     return np.array(moving, np.int32)
+
+
+def _stayed(fingerprint, other) -> float:
+    """The share of the four highest peaks that are in another fingerprint too, to a sample."""
+    lags, heights = fingerprint[0][:4], fingerprint[1][:4]
+    others = other[0][other[1] != 0]
+    return float(np.mean([np.abs(others - lag).min(initial=NEAR) <= 1 for lag in lags[heights != 0]]))
 
 
 def strongest(x: np.ndarray, count: int) -> np.ndarray:
