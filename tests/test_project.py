@@ -62,9 +62,10 @@ FLOORS = [
         ),
         *("stft_distance", "loudness", "speech_quality", "tries", "search", "passages", "players"),
         *("style", "echo_profile", "echo_peaks", "echo_colour", "echo_likeness", "echoes"),
+        *("movement", "movements", "movement_likeness"),
         *("references", "dummy_study", "critic"),
         *("style_space", "invented_music", "critic_material", "critic_training"),
-        *("proposing", "refining", "candidates", "effect_choice"),
+        *("proposing", "refining", "translation", "candidates", "effect_choice"),
         *(
             "controller_material",
             "controller_media",

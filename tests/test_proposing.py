@@ -46,7 +46,7 @@ def test_the_echoes_of_the_reference_are_among_the_proposals_and_with_the_other_
     profile = echo_profile.measure(blackbox.wet(DELAY, sounds[1], settings, RATE_HZ))
     begin, known = np.random.default_rng(0).uniform(size=(24, 6)), trained_controller.echoes[DELAY.name]
     placed = echoes.propose(DELAY, profile, known, seed=3)
-    found = proposing.with_echoes(begin, placed, known.moving, seed=3)
+    found = proposing.with_found(begin, placed, known.moving, seed=3)
     assert len(found) == len(begin) + (1 + len(begin) // 2) * len(placed)
     np.testing.assert_array_equal(found[0], begin[0])
     kept = found[1 + len(placed) :]
@@ -57,13 +57,13 @@ def test_the_echoes_of_the_reference_are_among_the_proposals_and_with_the_other_
     near = [abs(tap - samples) for row in found[1:4] for tap in delay_samples(*row[:2])]
     assert min(near) <= 3
     assert len(np.unique(found[:, 4])) > 3  # the mix is tried with more than one value
-    np.testing.assert_array_equal(proposing.with_echoes(begin, placed, known.moving, seed=3), found)
+    np.testing.assert_array_equal(proposing.with_found(begin, placed, known.moving, seed=3), found)
 
 
 def test_an_effect_without_echoes_is_proposed_nothing_more(trained_controller, sounds):
     known, begin = trained_controller.echoes[OVERDRIVE.name], spread(4)
     placed = echoes.propose(OVERDRIVE, echo_profile.measure(sounds[0]), known, seed=0)
-    assert proposing.with_echoes(begin, placed, known.moving) is begin
+    assert proposing.with_found(begin, placed, known.moving) is begin
 
 
 # --- variations -------------------------------------------------------------------------------------------------------

@@ -18,21 +18,18 @@ from vaefx_lib import (
     echo_peaks,
     echoes,
     effects,
+    movement_likeness,
     passages,
     proposing,
     refining,
-    search,
-    sound_loss,
     style,
+    translation,
 )
 from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
-ECHO_WEIGHTS = 3.0, 4.0, 6.0  # of echoes unlike in the cepstrum, in lag and side, and in colour, beside the distance
+WEIGHTS = 3.0, 4.0, 6.0, 6.0  # of echoes unlike in cepstrum, in lag and side, in colour, and of unlike movement
 EXPLAINED = 0.7  # chosen on music that is in no score
-SAME_SOUND = 0.2  # `sound_loss` between the same settings at two rates, below which they sound alike
-TRANSLATION_S = 3  # of the input that is compared at two rates: longer than the longest echo of mda Delay, twice
-TRANSLATIONS = 20  # values of each setting that are tried for that, and three times as many steps from the best
 FEW = 2_000  # impulse responses of an effect that is met for the first time
 
 
@@ -83,7 +80,8 @@ class Task:
         dry = _measured(self.dry)
         self._judge = self.critic.judge(self.wanted, dry)
         self._met: dict[str, echo_peaks.Fingerprints] = {}
-        self._placed: dict[tuple[str, int], np.ndarray] = {}  # settings with the echoes of the references
+        self._placed: dict[tuple[str, int], np.ndarray] = {}  # settings with the echoes or movement of the references
+        self._moves: dict[str, movement_likeness.MovementLikeness] = {}
         self.baseline_distance, self.familiar = self._judge(dry)[0], self.critic.is_familiar(dry)
 
     def knows(self, name: str) -> bool:
@@ -105,10 +103,11 @@ class Task:
     def proposals(self, effect: effects.Effect, *, count: int, seed: int = 0) -> np.ndarray:
         """Settings that may have made the reference, at the rate at which they are tried: (n, n_params)."""
         found = proposing.propose(self.controller, effect, self.looks, count=count, seed=seed)
-        known, asked = self._echoes(effect), (effect.name, seed)
+        known, asked, moves = self._echoes(effect), (effect.name, seed), self._movement(effect)
         if asked not in self._placed:
-            self._placed[asked] = echoes.propose(effect, self.wanted_echoes.profile, known, seed=seed)
-        return proposing.with_echoes(found, self._placed[asked], known.moving, seed=seed)
+            in_echoes = echoes.propose(effect, self.wanted_echoes.profile, known, seed=seed)
+            self._placed[asked] = moves.propose(seed=seed) if moves else in_echoes
+        return proposing.with_found(found, self._placed[asked], moves.moving if moves else known.moving, seed=seed)
 
     def refine(self, effect: effects.Effect, proposals: np.ndarray, **budget) -> Candidate:
         """The settings to answer with, by `refining.refine`; those of an effect that makes echoes are varied.
@@ -123,7 +122,7 @@ class Task:
         def judge(settings: np.ndarray) -> float:
             try:
                 distance, *unlike = self._judged(effect, settings, rate_hz)
-                return distance + float(np.dot(ECHO_WEIGHTS, unlike))
+                return distance + float(np.dot(WEIGHTS, unlike))
             except effects.EffectFailed as error:
                 failures.append(error)
                 return math.inf
@@ -141,7 +140,13 @@ class Task:
             if failures:
                 raise failures[0]
             return Candidate(effect, found.settings, math.inf, found)
-        settings = found.settings if rate_hz == self.rate_hz else self._translated(effect, found.settings)
+        settings = (
+            found.settings
+            if rate_hz == self.rate_hz
+            else translation.translated(
+                effect, found.settings, self.inputs[0], self.rate_hz, self._heard, peak_dbfs=PEAK_DBFS
+            )
+        )
         return Candidate(effect, settings, self.distance(effect, settings, self.rate_hz), found)
 
     def confidence(self, candidate: Candidate) -> float:
@@ -156,16 +161,16 @@ class Task:
         return expected if self.familiar else min(expected, EXPLAINED * self.baseline_distance - candidate.distance)
 
     def _judged(self, effect: effects.Effect, settings, rate_hz: int) -> tuple[float, ...]:
-        """What the critic says of the input at these settings, and how unlike its echoes are, for `ECHO_WEIGHTS`.
+        """What the critic says of the input at these settings, and how unlike echoes and movement are, for `WEIGHTS`.
 
-        Infinite where the effect gives silence; the last two are 0 for an effect that makes no echoes.
+        Infinite where the effect gives silence; 0 of an effect that makes no echoes, or does not move.
         """
-        heard, unlike = self._wet(effect, settings, rate_hz), (0.0, 0.0)
+        heard, unlike, moves = self._wet(effect, settings, rate_hz), (0.0, 0.0), self._movement(effect)
         if not heard:
-            return math.inf, math.inf, math.inf, math.inf
+            return (math.inf,) * (1 + len(WEIGHTS))
         if len(self._echoes(effect).moving):
             unlike = self.wanted_echoes.unlike(heard)
-        return *self._judge(_measured(heard)), *unlike
+        return *self._judge(_measured(heard)), *unlike, moves.unlike(settings) if moves else 0.0
 
     def _echoes(self, effect: effects.Effect) -> echo_peaks.Fingerprints:
         """Its fingerprints: the controller has those of its effects at 24 kHz, others are rendered, a few, and kept."""
@@ -175,6 +180,15 @@ class Task:
         if effect.name not in self._met:
             self._met[effect.name] = echo_peaks.fingerprints(effect, FEW, seed=0, sample_rate_hz=rate_hz)
         return self._met[effect.name]
+
+    def _movement(self, effect: effects.Effect) -> movement_likeness.MovementLikeness | None:
+        """That of the references, to look for the effect's own; None if it does not move, or is not known."""
+        known = self.controller.movements.get(effect.name)
+        if known is None or not len(known.settings):
+            return None
+        if effect.name not in self._moves:
+            self._moves[effect.name] = movement_likeness.MovementLikeness(self.references, effect, known)
+        return self._moves[effect.name]
 
     def _wet(self, effect: effects.Effect, settings, rate_hz: int, *, count: int | None = None) -> list[np.ndarray]:
         """Passages of the input through the effect at a rate, the first `count` or all, as they are measured.
@@ -186,32 +200,6 @@ class Task:
         heard = [self._heard(passage, rate_hz) for passage in wet if not audio.is_silent(passage)]
         return [sound for sound in heard if not audio.is_silent(sound)]
 
-    def _translated(self, effect: effects.Effect, settings: np.ndarray) -> np.ndarray:
-        """The settings that sound at the input's rate as these do at 24 kHz, for which the controller was made.
-
-        A search without a reference: the same stretch of the input through the effect at both rates.
-        """
-        stretch = _loudest(self.inputs[0], TRANSLATION_S * self.rate_hz)
-        dry = self._heard(stretch, self.rate_hz)
-        target = blackbox.wet(effect, dry, settings, passages.RATE_HZ, peak_dbfs=PEAK_DBFS)
-        if audio.is_silent(target):
-            return settings
-        loss = sound_loss.to_target(target, l1=0)
-
-        def difference(candidate):
-            try:
-                wet = blackbox.wet(effect, stretch, candidate, self.rate_hz, peak_dbfs=PEAK_DBFS)
-            except effects.EffectFailed:
-                return math.inf
-            return math.inf if audio.is_silent(wet) else loss(self._heard(wet, self.rate_hz))
-
-        if difference(settings) < SAME_SOUND:
-            return settings
-        starts = np.tile(settings, (1 + TRANSLATIONS * len(settings), 1))  # a row as it is, then each setting elsewhere
-        for i, rows in enumerate(np.split(starts[1:], len(settings))):
-            rows[:, i] = (np.arange(TRANSLATIONS) + 0.5) / TRANSLATIONS
-        return search.minimise(difference, starts, max_evaluations=len(starts) + 3 * TRANSLATIONS).settings
-
     def _heard(self, passage: np.ndarray, rate_hz: int) -> np.ndarray:
         """As it is measured: at 24 kHz and one level."""
         return audio.peak_level(audio.resample(passage, rate_hz, passages.RATE_HZ)[: passages.SAMPLES], PEAK_DBFS)
@@ -220,14 +208,6 @@ class Task:
 def _measured(heard: Sequence[np.ndarray]) -> style.Style:
     """The style of all passages together."""
     return style.mean([style.measure(passage) for passage in heard])
-
-
-def _loudest(sound: np.ndarray, samples: int) -> np.ndarray:
-    """The stretch of so many samples that has the most power; all of a shorter sound."""
-    samples = min(samples, len(sound))
-    energy = np.cumsum(np.append(0.0, np.square(sound, dtype=np.float64)))
-    start = int(np.argmax(energy[samples:] - energy[: len(energy) - samples]))
-    return sound[start : start + samples]
 
 
 def _long_enough(sound: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ one value for each setting, and a distribution over all together: a flat one say
 sound. One network serves all effects; all layers but the first are the effect's own.
 
 A trained controller is a folder: `model.safetensors`, `scale.safetensors` (of the network's inputs, and what a match is
-worth), `library.safetensors` (references at known settings, and echoes), `history.csv`, `end_to_end.csv`, and
+worth), `library.safetensors` (references at known settings, echoes and movements), `history.csv`, `end_to_end.csv`, and
 `manifest.json` with what it was made from and the sha256 of all.
 """
 
@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from vaefx_lib import config, critic, echo_peaks, effects, references, runs, store, style
+from vaefx_lib import config, critic, echo_peaks, effects, movements, references, runs, store, style
 from vaefx_lib.settings_net import SettingsNet
 
 FARTHEST = 5.0  # deviations: inputs of the network beyond are cut off
@@ -63,6 +64,8 @@ class Controller:
         settings (n, n_params).
     echoes : dict of str to echo_peaks.Fingerprints
         For each effect, empty ones if it makes no echoes.
+    movements : dict of str to movements.Movements
+        For each effect, empty ones if it does not move by itself.
     calibration : dict of str to array, shape (2, knots)
         For each effect, and under "any" for all together: how much nearer to the truth a match was expected to bring
         the sound (`Refined.expected_dry - Refined.expected`), and how much nearer it did, in MRSTFT, never falling.
@@ -77,6 +80,7 @@ class Controller:
     scale: Scale
     library: dict[str, tuple[np.ndarray, np.ndarray]]
     echoes: dict[str, echo_peaks.Fingerprints]
+    movements: dict[str, movements.Movements]
     calibration: dict[str, np.ndarray]
     run: runs.Run
     about: dict
@@ -176,9 +180,13 @@ def save_controller(folder: str | Path, controller: Controller, tables: dict[str
             for name, part in zip(("whitened", "settings"), parts)
         }
         | {
-            f"{effect}/echo_{name}": getattr(known, name)
-            for effect, known in controller.echoes.items()
-            for name in echo_peaks.ARRAYS
+            f"{effect}/{kind}_{name}": getattr(known, name)
+            for kind, of, fields in (
+                ("echo", controller.echoes, echo_peaks.ARRAYS),
+                ("movement", controller.movements, movements.ARRAYS),
+            )
+            for effect, known in of.items()
+            for name in fields
         },
     }
     for name, named in arrays.items():
@@ -224,12 +232,13 @@ def load(folder: str | Path, run: runs.Run | None = None) -> Controller:
         net = SettingsNet(2 * len(scale.numbers_mean) + len(scale.mu_mean), about["width"], about["n_params"])
         net.load_state_dict({name: torch.from_numpy(value) for name, value in load_file(folder / MODEL).items()})
         calibration = {name: arrays[f"calibration/{name}"] for name in (*names, "any")}
-        echoes = {name: _fingerprints(name, parts) for name in names}
+        echoes = {n: echo_peaks.Fingerprints(n, **_of(n, parts, "echo", echo_peaks.ARRAYS)) for n in names}
+        moves = {n: movements.Movements(n, **_of(n, parts, "movement", movements.ARRAYS)) for n in names}
         library = {name: (parts[f"{name}/whitened"], parts[f"{name}/settings"]) for name in names}
     except (SafetensorError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())  # of torch it has several lines
         raise store.DamagedFile(f"the controller in {folder} is of another version ({why}): train again") from error
-    return Controller(names, net.eval(), scale, library, echoes, calibration, run, about)
+    return Controller(names, net.eval(), scale, library, echoes, moves, calibration, run, about)
 
 
 def n_params(names: Sequence[str]) -> list[int]:
@@ -237,6 +246,5 @@ def n_params(names: Sequence[str]) -> list[int]:
     return [len(effects.load(name).params) for name in names]
 
 
-def _fingerprints(name: str, parts: dict[str, np.ndarray]) -> echo_peaks.Fingerprints:
-    settings, lags, heights, moving = (parts[f"{name}/echo_{of}"] for of in echo_peaks.ARRAYS)
-    return echo_peaks.Fingerprints(name, settings, lags, heights, moving)
+def _of(effect: str, parts: dict[str, np.ndarray], kind: str, fields: Sequence[str]) -> dict[str, Any]:
+    return {field: parts[f"{effect}/{kind}_{field}"] for field in fields}

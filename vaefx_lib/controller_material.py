@@ -8,11 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from vaefx_lib import blackbox, config, corpora, echo_peaks, effects, passages, references, runs, store, style
+from vaefx_lib import (
+    blackbox,
+    config,
+    corpora,
+    echo_peaks,
+    effects,
+    movement,
+    movements,
+    passages,
+    references,
+    runs,
+    store,
+    style,
+)
 
 ARRAYS = ("inputs", "passages", "settings", "numbers", "mu")  # of `references.References`
 SOURCES = ("style.py", "passages.py", "references.py", "blackbox.py")  # the code that it depends on
-FINGERPRINTS = 2  # impulse responses of an effect for each of its references
+FINGERPRINTS = 2  # impulse responses of an effect for each of its references, and movements
+SPREAD = 64  # dry passages that say how the cepstra of speech are spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +38,7 @@ class Material:
     drawn: dict[str, dict[str, references.References]]  # subset, effect
     dry_numbers: dict[str, np.ndarray]  # subset: measures of the dry passages
     echoes: dict[str, echo_peaks.Fingerprints]  # effect
+    movements: dict[str, movements.Movements]  # effect
 
 
 def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Material:
@@ -52,7 +67,7 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
 
             print(f"references of {name}: {count} for {part}", flush=True)
             drawn[part][name] = references.References(name, **cached(f"{name} {part}", draw, count, of=[name]))
-    echoes = {}
+    echoes, moves = {}, {}
     for name in names:
 
         def listen(name=name):
@@ -63,7 +78,17 @@ def prepare(preset: config.Preset, run: runs.Run, names: Sequence[str]) -> Mater
         sources = [*SOURCES, "echo_peaks.py", "echo_profile.py"]
         kept = cached(f"{name} echoes", listen, choices.n_train, of=[name], sources=sources)
         echoes[name] = echo_peaks.Fingerprints(name, *(kept[field] for field in echo_peaks.ARRAYS))
-    return Material(run, dry, drawn, {part: measured[part] for part in dry}, echoes)
+
+        def watch(name=name):
+            deviations = movement.spread(list(dry["train"].sounds[:SPREAD]))
+            count = FINGERPRINTS * choices.n_train
+            found = movements.movements(effects.load(name), count, deviations, seed=choices.seed)
+            return {field: getattr(found, field) for field in movements.ARRAYS}
+
+        sources = [*SOURCES, "movement.py", "movements.py"]
+        kept = cached(f"{name} movements", watch, choices.n_train, of=[name], sources=sources)
+        moves[name] = movements.Movements(name, *(kept[field] for field in movements.ARRAYS))
+    return Material(run, dry, drawn, {part: measured[part] for part in dry}, echoes, moves)
 
 
 def both(preset: config.Preset, material: Material, part: str, name: str, row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,8 @@ SOURCES = (  # the code that a controller depends on
     *("controller.py", "settings_net.py", "controller_training.py", "controller_stages.py"),
     *("controller_calibration.py", "sound_loss.py", "stft_distance.py", "style_space.py", "critic.py"),
     *("echo_profile.py", "echo_peaks.py", "echo_colour.py", "echo_likeness.py", "echoes.py"),
-    *("refining.py", "proposing.py", "candidates.py"),
+    *("movement.py", "movements.py", "movement_likeness.py"),
+    *("refining.py", "proposing.py", "translation.py", "candidates.py"),
 )
 
 
@@ -159,7 +160,7 @@ def fit(
         for name, refs in material.drawn["train"].items()
     }
     about = {"preset": preset.name, "vae": material.run.fingerprint, "seed": seed}
-    made = Controller(names, net.eval(), scale, library, material.echoes, {}, material.run, about)
+    made = Controller(names, net.eval(), scale, library, material.echoes, material.movements, {}, material.run, about)
     made = dataclasses.replace(made, calibration=controller_calibration.calibrate(made, preset, material))
     save_controller(folder, made, {"history.csv": history, "end_to_end.csv": end_to_end}, key)
     return load(folder, material.run)

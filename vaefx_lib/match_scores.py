@@ -20,7 +20,9 @@ from vaefx_lib import corpora, effects, match_answers, match_cases, metrics, pas
 MAIN = "mrstft_wide"  # the metric by which the oracle is sought
 SOURCES = (  # the code that scores depend on, beside that of the controller
     *("match_scores.py", "match_answers.py", "match_cases.py", "candidates.py", "refining.py", "proposing.py"),
+    "translation.py",
     *("search.py", "tries.py", "echoes.py", "echo_peaks.py", "echo_profile.py", "echo_colour.py", "echo_likeness.py"),
+    *("movement.py", "movements.py", "movement_likeness.py"),
     *("metrics.py", "stft_distance.py", "critic.py", "loudness.py", "speech_quality.py"),
 )
 SIZES = {"smoke": (6, 40)}  # of presets that only show that all works: cases, and settings that a search may try

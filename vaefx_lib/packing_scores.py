@@ -130,7 +130,7 @@ def round_trips(preset: Preset, maps: dict[int, playable.Playable]) -> dict[str,
         Of one VAE.
     """
     one = next(iter(maps.values()))
-    material = controller_material.Material(one.run, {}, {}, {}, {})  # sounds are told by the VAE alone
+    material = controller_material.Material(one.run, {}, {}, {}, {}, {})  # sounds are told by the VAE alone
     heard = playable_surrogate.Heard(material, one.inputs, {}, {}, {})
     found: dict[str, dict[str, float]] = {str(dim): {} for dim in maps}
     for name in one.effects:

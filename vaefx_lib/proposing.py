@@ -1,4 +1,4 @@
-"""Settings that may have made a reference: a controller's, those that make its echoes, and variations of the best."""
+"""Settings that may have made a reference: a controller's, its echoes' or movement's, variations of the best."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import qmc
 from vaefx_lib import effects
 from vaefx_lib.controller import Controller
 
-MIXED = 2  # of proposals one in so many has its other settings tried with each proposal of the right echoes
+MIXED = 2  # of proposals one in so many has its other settings tried with each of the right echoes
 BEST, RANK = 6, 1.5  # settings that are varied, and the mean of the exponential that says which of them
 CROSSED = 0.3  # share of variations that take half of their settings from another one of these first
 MOVED = 3  # settings at most, at random
@@ -55,8 +55,8 @@ def propose(
     return np.concatenate([*(proposed[:1] for proposed in asked), np.random.default_rng(seed).permutation(rest)])
 
 
-def with_echoes(begin: np.ndarray, found: np.ndarray, moving: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Settings that make the echoes of a reference, and `begin`.
+def with_found(begin: np.ndarray, found: np.ndarray, moving: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Settings that make the echoes of a reference, or its movement, and `begin`.
 
     Each is also tried with the other settings, those that move no echo, from `begin`; these come in turn with `begin`.
 
@@ -64,9 +64,9 @@ def with_echoes(begin: np.ndarray, found: np.ndarray, moving: np.ndarray, *, see
     ----------
     begin : array, shape (n, n_params)
     found : array, shape (m, n_params)
-        Of `echoes.propose`; there may be none.
+        Of `echoes.propose` or `MovementLikeness.propose`; there may be none.
     moving : array of int
-        Which settings move echoes: `Fingerprints.moving`.
+        Which settings move echoes, or on which movement depends: `Fingerprints.moving` or `Movements.moving`.
     seed : int
 
     Returns
