@@ -513,7 +513,7 @@ def test_a_check_that_breaks_off_keeps_what_it_has_read(tmp_path, monkeypatch, r
     read = len(reads)
     assert read > 20
     assert len(corpora.check(f"folder:{tmp_path}").utterances) == 40
-    assert len(reads) < 40 + 20  # a few were read when it broke off and are lost
+    assert len(reads) < 40 + 5  # the file that broke it off, and those that were being read beside it
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"rules": "other", "files": {"x": [1]}}'])

@@ -50,7 +50,7 @@ def read(paths: Sequence[Path], index: Path) -> dict[Path, Verdict]:
     dict of Path to Verdict
         In the order of `paths`.
     """
-    known, kept, verdicts, waiting = _load(index), {}, {}, []
+    known, kept, verdicts, waiting, done = _load(index), {}, {}, [], []
     for path in paths:
         row = known.get(str(path))
         if row and row[:3] == _stamp(path):
@@ -58,13 +58,21 @@ def read(paths: Sequence[Path], index: Path) -> dict[Path, Verdict]:
             verdicts[path] = Verdict(*row[3:])
         else:
             waiting.append(path)
+
+    def read(path: Path) -> tuple[Path, list[int] | None, Verdict]:
+        found = _read(path)
+        done.append(found)  # if all breaks off, what has been read but not been taken yet is kept too
+        return found
+
+    def settled() -> dict[str, list]:
+        rows = {str(path): [*stamp, *dataclasses.astuple(verdict)] for path, stamp, verdict in list(done) if stamp}
+        return kept | rows
+
     begun = told = saved = time.monotonic()
     readers = joblib.Parallel(joblib.cpu_count(), prefer="threads", batch_size=1, return_as="generator_unordered")
     try:
-        for path, stamp, verdict in readers(joblib.delayed(_read)(path) for path in waiting):
+        for path, _, verdict in readers(joblib.delayed(read)(path) for path in waiting):
             verdicts[path] = verdict
-            if stamp:
-                kept[str(path)] = [*stamp, *dataclasses.astuple(verdict)]
             now = time.monotonic()
             if now - told > TELL_EVERY_S:
                 told = now
@@ -75,8 +83,9 @@ def read(paths: Sequence[Path], index: Path) -> dict[Path, Verdict]:
                 )
             if now - saved > SAVE_EVERY_S:
                 saved = now
-                _save(index, kept)
+                _save(index, settled())
     finally:
+        kept = settled()
         if waiting or len(kept) < len(known):
             _save(index, kept)
     for path, verdict in verdicts.items():
