@@ -151,6 +151,17 @@ def test_an_input_unlike_speech_is_left_dry_unless_the_critic_expects_enough_of_
     assert match(low, high, knowing).confidence > 0
 
 
+def test_an_input_unlike_speech_is_left_dry_if_the_reference_does_not_show_the_echoes(trained_controller):
+    """Whatever the critic expects: chords through Reverb are no chords through Delay, and chords alone neither."""
+    t = np.arange(5 * RATE_HZ) / RATE_HZ
+    plucked = np.exp(-3 * (t % 0.7))
+    low, high = (plucked * sum(np.sin(2 * np.pi * f * k * t) / k for k in range(1, 9)) / 4 for f in (220, 330))
+    reverb = effects.load("pedalboard:Reverb")
+    for reference in (high, blackbox.wet(reverb, high, reverb.default_settings, RATE_HZ)):
+        found = match(low, reference, trained_controller, effect="mda:Delay")
+        assert not found.apply and found.confidence <= 0
+
+
 def test_the_confidence_is_what_trials_make_of_the_gain_that_is_expected(dry, reference, trained_controller):
     """Dry below the border from which on something came of it, and wet above."""
     refined = quick(dry, reference, trained_controller)[1].refined

@@ -293,6 +293,17 @@ def test_varied_it_ends_in_time(dry, hear):
     assert found.settings[0] < 0.01 and min(values) <= min(row[0] for row in spread(5))
 
 
+@pytest.mark.parametrize("explains", [True, False])
+def test_variations_are_left_out_if_the_best_of_all_does_not_explain_the_reference(dry, hear, knowing, explains):
+    proposals, asked = spread(250), []
+    told = lambda settings: asked.append(settings) or explains  # noqa: E731
+    found = refine(knowing, hear, proposals, dry, varied=True, evaluations=200, explains=told)
+    judged = [knowing(row) for row in proposals]
+    assert found.evaluations == 200 and len(asked) == 1 and knowing(asked[0]) < min(judged)
+    assert (knowing(found.settings) < min(judged)) == explains
+    assert (proposals == found.settings).all(axis=1).any() != explains
+
+
 def test_without_a_budget_the_proposals_are_judged_and_none_is_varied(dry, hear, knowing):
     found, of_proposals = (refine(knowing, hear, spread(40), dry, varied=varied) for varied in (True, False))
     np.testing.assert_array_equal(found.settings, of_proposals.settings)

@@ -29,7 +29,9 @@ from vaefx_lib.controller import Controller
 
 PEAK_DBFS = -12.0  # of the loudest passage before the effect, and of each after it
 WEIGHTS = 3.0, 4.0, 6.0, 6.0  # of echoes unlike in cepstrum, in lag and side, in colour, and of unlike movement
-EXPLAINED = 0.7  # chosen on music that is in no score
+EXPLAINED = 0.6  # share of the distance of the dry input, below which settings explain a reference unlike speech
+EVIDENT = 0.95  # how unlike in lag and side echoes may be that are taken for those of a reference unlike speech
+VARIED = 0.4  # as `EXPLAINED`, of any reference, above which variations are not trusted
 FEW = 2_000  # impulse responses of an effect that is met for the first time
 
 
@@ -135,7 +137,15 @@ class Task:
             return _long_enough(heard[0]) if heard else None
 
         varied = len(self._echoes(effect).moving) > 0
-        found = refining.refine(judge, hear, proposals, _long_enough(self.dry[0]), varied=varied, **budget)
+        found = refining.refine(
+            judge,
+            hear,
+            proposals,
+            _long_enough(self.dry[0]),
+            varied=varied,
+            explains=lambda settings: self.distance(effect, settings, rate_hz) < VARIED * self.baseline_distance,
+            **budget,
+        )
         if not math.isfinite(found.expected):
             if failures:
                 raise failures[0]
@@ -153,12 +163,24 @@ class Task:
         """By how much it is expected to be nearer to the truth than the dry input, which is the answer from 0 down.
 
         The controller knows that from trials on speech. Of an input unlike speech the critic must say so as well: it
-        has to expect less than the share `EXPLAINED` of what it expects of the dry input. Else what sets the reference
-        apart is hardly the effect.
+        has to expect less than the share `EXPLAINED` of what it expects of the dry input, and echoes have to be those
+        of the reference. Else what sets the reference apart is hardly the effect. (The shares were chosen on music that
+        is in no score.)
         """
         gain = candidate.refined.expected_dry - candidate.refined.expected
         expected = self.controller.expected_improvement(candidate.effect.name, gain)
-        return expected if self.familiar else min(expected, EXPLAINED * self.baseline_distance - candidate.distance)
+        if self.familiar:
+            return expected
+        if not self._echoes_shown(candidate):
+            return min(expected, 0.0)
+        return min(expected, EXPLAINED * self.baseline_distance - candidate.distance)
+
+    def _echoes_shown(self, candidate: Candidate) -> bool:
+        """Whether the reference shows the echoes of the candidate, if its effect makes any that settings move."""
+        if not len(self._echoes(candidate.effect).moving):
+            return True
+        heard = self._wet(candidate.effect, candidate.settings, self.rate_hz)
+        return bool(heard and self.wanted_echoes.profile.any() and self.wanted_echoes.unlike(heard)[0] < EVIDENT)
 
     def _judged(self, effect: effects.Effect, settings, rate_hz: int) -> tuple[float, ...]:
         """What the critic says of the input at these settings, and how unlike echoes and movement are, for `WEIGHTS`.

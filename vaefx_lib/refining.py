@@ -70,6 +70,7 @@ def refine(
     budget_s: float | None = None,
     evaluations: int | None = None,
     varied: bool = False,
+    explains: Callable[[np.ndarray], bool] | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[float, float], None] | None = None,
@@ -91,6 +92,9 @@ def refine(
     varied : bool
         Whether, given a budget, proposals take half of it, and variations of the best the place of the others and of
         settings that a search would try.
+    explains : callable, optional
+        Whether settings explain the reference, asked of the best of proposals and variations: if not, variations are
+        taken to be mistakes of the judge, and left out.
     seed : int
     workers : int, optional
         Threads; one per processor by default.
@@ -116,7 +120,7 @@ def refine(
     elif evaluations:
         most = min(most, math.ceil(TRIED_FIRST * evaluations))
     tried, rng = np.asarray(proposals)[:0], np.random.default_rng(seed)
-    judged: list[float] = []
+    judged, proposed, trusted = list[float](), 0, True
 
     def spent() -> float:  # share of what may be judged, or of the time for it
         return max(len(judged) / most, (time.monotonic() - began) / (until * whole_s))
@@ -128,24 +132,28 @@ def refine(
                 batch = proposing.vary(tried, judged, min(GENERATION, left), rng)
             else:
                 batch = proposals[len(judged) :][:left]
+                proposed += len(batch)
             tried = np.concatenate([tried, batch])
             judged += blackbox.in_threads(judge, batch, workers=workers)
             told(until * min(1.0, spent()), min(judged))
+        if explains and len(judged) > proposed:
+            trusted = explains(tried[int(np.argmin(judged))])
     except KeyboardInterrupt:
         if not judged:
             raise
         interrupted = True
-    weigh = functools.partial(_weigh, np.array(judged), tried, hear, dry, workers=workers)
+    count, weighable = len(judged), len(judged) if trusted else proposed
+    weigh = functools.partial(_weigh, np.array(judged[:weighable]), tried, hear, dry, workers=workers)
     try:
         weighed = weigh(LIKELY)
     except KeyboardInterrupt:
         weighed, interrupted = weigh(HURRIED), True
     if weighed is None:
         seconds = time.monotonic() - began
-        return Refined(np.asarray(proposals[0]), math.inf, math.inf, len(judged), seconds, interrupted)
+        return Refined(np.asarray(proposals[0]), math.inf, math.inf, count, seconds, interrupted)
     settings, samples, weights, expected = weighed
     best = settings[expected[:-1].argmin()]
-    least, count = float(expected[:-1].min()), len(judged)
+    least = float(expected[:-1].min())
     told(WEIGHING if budget_s or evaluations else 1.0, least)
     if (budget_s or evaluations) and count != evaluations and not interrupted:
 
