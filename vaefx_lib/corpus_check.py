@@ -59,7 +59,7 @@ def read(paths: Sequence[Path], index: Path) -> dict[Path, Verdict]:
         else:
             waiting.append(path)
 
-    def read(path: Path) -> tuple[Path, list[int] | None, Verdict]:
+    def noted(path: Path) -> tuple[Path, list[int] | None, Verdict]:
         found = _read(path)
         done.append(found)  # if all breaks off, what has been read but not been taken yet is kept too
         return found
@@ -71,7 +71,7 @@ def read(paths: Sequence[Path], index: Path) -> dict[Path, Verdict]:
     begun = told = saved = time.monotonic()
     readers = joblib.Parallel(joblib.cpu_count(), prefer="threads", batch_size=1, return_as="generator_unordered")
     try:
-        for path, _, verdict in readers(joblib.delayed(read)(path) for path in waiting):
+        for path, _, verdict in readers(joblib.delayed(noted)(path) for path in waiting):
             verdicts[path] = verdict
             now = time.monotonic()
             if now - told > TELL_EVERY_S:

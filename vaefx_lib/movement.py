@@ -2,7 +2,7 @@
 
 Its short-time cepstra tell: a comb that wanders is a peak that wanders, a tremolo is a level that goes up and down.
 What effect and settings add to a cepstrum hardly depends on the sound, so that what they add to noise can be looked for
-in the cepstra of any reference: a matched filter (Turin, 1960), over the few hundred cells where the movement shows
+in the cepstra of any reference: a matched filter, over the few hundred cells where the movement shows
 most. It has to begin when the effect does; of a reference that was cut out of a longer sound nothing is found.
 """
 
@@ -104,7 +104,9 @@ class Wanted:
         self._flat, self._blurred = ([_whole(*pair) for pair in zip(VIEWS, some)] for some in (cells, blurred))
 
     def evidence(self, at, heights, shares: Sequence[float] = (1.0,), *, blurred: bool = False) -> np.ndarray:
-        """How much likelier the reference is with each movement than without, in nats, (n_shares, n).
+        """How much likelier the reference is with each movement, at its best size, than without: nats, (n_shares, n).
+
+        The matched filter of white Gaussian noise, to which the reference's own cepstra come near by their deviations.
 
         Parameters
         ----------
@@ -114,6 +116,10 @@ class Wanted:
             Of a passage, from the beginning, that are looked at.
         blurred : bool
             Whether its cepstra are smoothed over quefrencies, where delays need not agree to a sample.
+
+        References
+        ----------
+        Turin: An introduction to matched filters, IRE Transactions on Information Theory 6, 1960.
         """
         total = np.zeros((len(shares), len(at)))
         for i, flat in enumerate(self._blurred if blurred else self._flat):

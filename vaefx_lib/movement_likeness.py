@@ -13,7 +13,7 @@ import numpy as np
 from vaefx_lib import effects, movement, movements, passages
 
 LEAST = 20.0  # nats of evidence that hardly any speech without movement shows, of the best of thousands of settings
-CLEAR = 8.0  # times as likely, as a logarithm, as with the least: then nothing is amiss
+CLEAR = 8.0  # natural logarithm of the nats beyond the least from which on a movement is not in doubt
 SHARES = (1.0, 0.5, 0.25)  # of the reference
 BEST = 8  # settings that are kept of each, once as they are and once where delays need not agree to a sample
 CLIMB = ((0.25, 8, 0.06), (0.5, 4, 0.03), (1.0, 4, 0.02))  # share, settings that go on, largest deviation of a step
