@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import joblib
 import numpy as np
 
 from vaefx_lib import audio, blackbox, effects, passages, search, sound_loss
@@ -62,7 +63,8 @@ def translated(
     starts = np.tile(settings, (1 + VALUES * len(settings), 1))  # a row as it is, then each setting elsewhere
     for i, rows in enumerate(np.split(starts[1:], len(settings))):
         rows[:, i] = (np.arange(VALUES) + 0.5) / VALUES
-    return search.minimise(difference, starts, max_evaluations=len(starts) + 3 * VALUES).settings
+    most = len(starts) + 3 * VALUES
+    return search.minimise(difference, starts, max_evaluations=most, workers=joblib.cpu_count()).settings
 
 
 def _loudest(sound: np.ndarray, samples: int) -> np.ndarray:
